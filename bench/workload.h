@@ -1,0 +1,40 @@
+/* The workloads. */
+#ifndef BENCH_WORKLOAD_H
+#define BENCH_WORKLOAD_H
+
+#include <stdbool.h>
+
+#include "bench/trial.h"
+
+/* How long a workload takes: rounds of so many seconds a side. */
+struct bench_extent {
+    uint32_t rounds;
+    double seconds;
+};
+
+struct bench_workload {
+    const char *name;
+    const char *summary;
+    struct bench_extent quick;
+    struct bench_extent full;
+    /* Fills the report's current section.  False after a message. */
+    bool (*run)(struct bench_context *context, const struct bench_extent *extent);
+};
+
+extern const struct bench_workload bench_workload_write;
+extern const struct bench_workload bench_workload_write_many;
+extern const struct bench_workload bench_workload_full;
+extern const struct bench_workload bench_workload_full_many;
+extern const struct bench_workload bench_workload_read;
+extern const struct bench_workload bench_workload_scan_write;
+extern const struct bench_workload bench_workload_slow_disk;
+extern const struct bench_workload bench_workload_long_reader;
+
+/* The sides that several workloads compare. */
+extern const struct bench_side bench_side_wal_off;
+extern const struct bench_side bench_side_wal_normal;
+extern const struct bench_side bench_side_delete_full;
+extern const struct bench_side bench_side_lockstep_async;
+extern const struct bench_side bench_side_lockstep_full;
+
+#endif

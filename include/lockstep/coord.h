@@ -1,0 +1,136 @@
+/*
+ * coord.h - Lockstep's coordination core: one file, many processes, no SQLite.
+ *
+ * Read this first:
+ *
+ *   - One `struct lockstep_db` stands for one file in one process however often and by whatever name
+ *     it is opened.  It takes POSIX locks on "<path>-lockstep": no other code of the process may open and
+ *     close that file, or the kernel drops the locks.
+ *   - Nothing here survives fork(): in the child every call returns LOCKSTEP_MISUSE.  Open again there.
+ *   - A commit is visible to every process when lockstep_conn_commit() returns, and survives SIGKILL of
+ *     any process.  It survives a power cut once lockstep_db_wait() has returned for its ticket.
+ *   - A connection is used by one thread at a time.  A database may be used by all threads at once.
+ */
+#ifndef LOCKSTEP_COORD_H
+#define LOCKSTEP_COORD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What a call reports.  BUSY, STALE and TIMEOUT are answers, the rest are errors. */
+enum lockstep_status {
+    LOCKSTEP_OK = 0,
+    LOCKSTEP_BUSY,     /* somebody else holds it; waiting may help */
+    LOCKSTEP_STALE,    /* the snapshot is not the newest: no waiting can help, begin again */
+    LOCKSTEP_TIMEOUT,  /* the given time has passed */
+    LOCKSTEP_FULL,     /* no space on the disk, or the hard limit of the store is reached */
+    LOCKSTEP_IOERR,    /* the system refused a read, write or sync */
+    LOCKSTEP_NOMEM,    /* out of memory or of entries in a shared table */
+    LOCKSTEP_CANTOPEN, /* the file or its coordination file cannot be opened */
+    LOCKSTEP_CORRUPT,  /* the coordination file is damaged */
+    LOCKSTEP_FORMAT,   /* the coordination file is of another build, machine or database */
+    LOCKSTEP_READONLY, /* no permission to write */
+    LOCKSTEP_NOTSTORE, /* the file is a database in WAL mode: not for the store */
+    LOCKSTEP_MISUSE    /* wrong call, or a handle that was carried across fork() */
+};
+
+/* What a commit asks for; see DURABILITY in lockstep(7). */
+enum lockstep_durability {
+    LOCKSTEP_OFF = 0,   /* never synced on this commit's behalf */
+    LOCKSTEP_ASYNC = 1, /* synced within max_lag; commit returns at once */
+    LOCKSTEP_FULL_SYNC = 2 /* commit returns once it survives a power cut */
+};
+
+struct lockstep_db;
+struct lockstep_conn;
+
+struct lockstep_options {
+    uint32_t max_lag_ms;     /* 0: leave as it is (100 in a new coordination file) */
+    uint64_t store_limit;    /* bytes; 0: leave as it is (64 MiB) */
+    uint64_t hard_limit;     /* bytes; 0: leave as it is (32 GiB of address space, the disk permitting) */
+    uint32_t readonly;       /* never write the file; write shared memory only to claim a slot */
+    uint32_t no_worker;      /* no background thread: the caller runs lockstep_db_run() */
+    uint32_t override_fs;    /* open on filesystems that are refused */
+};
+
+struct lockstep_db_info {
+    uint64_t committed;     /* id of the newest commit */
+    uint64_t flushed;       /* the file holds exactly this commit */
+    uint64_t durable;       /* this commit survives a power cut */
+    uint64_t pending_bytes; /* blocks in use: page versions that the store holds */
+    uint64_t store_bytes;   /* size of the block area */
+    uint64_t store_limit;   /* soft limit, bytes */
+    uint64_t hard_limit;    /* bytes */
+    uint64_t batches;       /* batches written since the coordination file was made */
+    uint64_t failed_batches;
+    uint32_t max_lag_ms;
+    uint32_t unit_size;     /* bytes a block */
+    uint32_t clients;       /* processes connected */
+    uint32_t readers;       /* transactions open */
+    uint32_t waiters;       /* connections in the writer queue */
+    uint32_t last_error;    /* errno of the last failed batch, 0 when the newest one succeeded */
+    int32_t writer_pid;     /* 0: nobody writes */
+    uint64_t oldest_snapshot; /* of an open transaction; committed when there is none */
+};
+
+/* A word for a status, for messages.  Never NULL.  Thread-safe. */
+const char *lockstep_status_name(enum lockstep_status status);
+
+/*
+ * The library's messages: level 0 notice, 1 warning, 2 error.  NULL: none (the default of the core; the
+ * VFS sets sqlite3_log()).  Set before the first open; called from any thread.
+ */
+typedef void (*lockstep_log_fn)(void *arg, int level, const char *message);
+void lockstep_set_log(lockstep_log_fn fn, void *arg);
+
+/* Joins the database at `path`, which must exist.  Not yet connected: that is lockstep_db_attach(). */
+enum lockstep_status lockstep_db_open(const char *path, const struct lockstep_options *options,
+                                      struct lockstep_db **out_db);
+
+/*
+ * Connects this process, recovers what a dead one left.  BUSY: a stock SQLite writer is at work.
+ * NOTSTORE: the file is in WAL mode.  Idempotent.  Thread-safe.
+ */
+enum lockstep_status lockstep_db_attach(struct lockstep_db *db);
+
+/* The last close of the last process writes everything back and removes the coordination file. */
+enum lockstep_status lockstep_db_close(struct lockstep_db *db);
+
+/* Waits until commit `ticket` is durable.  timeout_ms < 0: no limit.  TIMEOUT, or the batch's error. */
+enum lockstep_status lockstep_db_wait(struct lockstep_db *db, uint64_t ticket, int timeout_ms);
+
+/* Writes behind, in the calling thread, everything committed so far that no reader holds back. */
+enum lockstep_status lockstep_db_run(struct lockstep_db *db);
+
+enum lockstep_status lockstep_db_info(struct lockstep_db *db, struct lockstep_db_info *out_info);
+
+/* A connection: one transaction at a time. */
+enum lockstep_status lockstep_conn_open(struct lockstep_db *db, struct lockstep_conn **out_conn);
+void lockstep_conn_close(struct lockstep_conn *conn);
+
+/* Begins a transaction on the newest snapshot.  No system call. */
+enum lockstep_status lockstep_conn_begin(struct lockstep_conn *conn);
+/* Becomes the writer.  wait_ms: how long to queue.  STALE when a commit came in between. */
+enum lockstep_status lockstep_conn_write_begin(struct lockstep_conn *conn, int wait_ms);
+enum lockstep_status lockstep_conn_read(struct lockstep_conn *conn, uint64_t offset, void *buf,
+                                        size_t size_bytes, size_t *out_read);
+enum lockstep_status lockstep_conn_write(struct lockstep_conn *conn, uint64_t offset, const void *buf,
+                                         size_t size_bytes);
+enum lockstep_status lockstep_conn_truncate(struct lockstep_conn *conn, uint64_t size_bytes);
+enum lockstep_status lockstep_conn_size(struct lockstep_conn *conn, uint64_t *out_size_bytes);
+/* Publishes, lets the next writer in, then waits if FULL_SYNC.  *out_ticket may be NULL. */
+enum lockstep_status lockstep_conn_commit(struct lockstep_conn *conn, enum lockstep_durability durability,
+                                          uint64_t *out_ticket);
+enum lockstep_status lockstep_conn_rollback(struct lockstep_conn *conn);
+/* Ends the transaction (rolls back what was not committed). */
+void lockstep_conn_end(struct lockstep_conn *conn);
+uint64_t lockstep_conn_snapshot(const struct lockstep_conn *conn);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

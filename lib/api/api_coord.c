@@ -1,0 +1,223 @@
+/* The entry points of coord.h: check arguments, call down. */
+#include <lockstep/coord.h>
+
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "coord/attach.h"
+#include "store/batch.h"
+#include "store/ticket.h"
+#include "store/transaction.h"
+
+const char *
+lockstep_status_name(enum lockstep_status status)
+{
+    return lks_status_name(status);
+}
+
+void
+lockstep_set_log(lockstep_log_fn fn, void *arg)
+{
+    lks_log_set(fn, arg);
+}
+
+enum lockstep_status
+lockstep_db_open(const char *path, const struct lockstep_options *options, struct lockstep_db **out_db)
+{
+    if (path == NULL || out_db == NULL)
+        return LOCKSTEP_MISUSE;
+    return lks_store_open(path, options, &lks_io_os, out_db);
+}
+
+static bool
+usable(const struct lockstep_db *db)
+{
+    return db != NULL && !lks_database_forked(db);
+}
+
+static bool
+connected(const struct lockstep_db *db)
+{
+    return usable(db) && lks_a32_acquire(&db->attached) != 0;
+}
+
+enum lockstep_status
+lockstep_db_attach(struct lockstep_db *db)
+{
+    return usable(db) ? lks_attach(db, db->options.readonly != 0) : LOCKSTEP_MISUSE;
+}
+
+enum lockstep_status
+lockstep_db_close(struct lockstep_db *db)
+{
+    if (db == NULL)
+        return LOCKSTEP_OK;
+    return usable(db) ? lks_store_close(db) : LOCKSTEP_MISUSE;
+}
+
+enum lockstep_status
+lockstep_db_wait(struct lockstep_db *db, uint64_t ticket, int timeout_ms)
+{
+    return connected(db) ? lks_ticket_wait(db, ticket, timeout_ms) : LOCKSTEP_MISUSE;
+}
+
+enum lockstep_status
+lockstep_db_run(struct lockstep_db *db)
+{
+    return connected(db) ? lks_batch_run(db, NULL) : LOCKSTEP_MISUSE;
+}
+
+enum lockstep_status
+lockstep_db_info(struct lockstep_db *db, struct lockstep_db_info *out_info)
+{
+    if (!connected(db) || out_info == NULL)
+        return LOCKSTEP_MISUSE;
+    lks_store_info(db, out_info);
+    return LOCKSTEP_OK;
+}
+
+enum lockstep_status
+lockstep_conn_open(struct lockstep_db *db, struct lockstep_conn **out_conn)
+{
+    if (!connected(db) || out_conn == NULL)
+        return LOCKSTEP_MISUSE;
+    return lks_conn_open(db, NULL, out_conn);
+}
+
+void
+lockstep_conn_close(struct lockstep_conn *conn)
+{
+    lks_conn_close(conn);
+}
+
+static bool
+conn_usable(const struct lockstep_conn *conn)
+{
+    return conn != NULL && connected(conn->db);
+}
+
+static bool
+conn_reading(const struct lockstep_conn *conn)
+{
+    return conn_usable(conn) && conn->reader.snapshot != 0;
+}
+
+static bool
+conn_writing(const struct lockstep_conn *conn)
+{
+    return conn_usable(conn) && conn->writing;
+}
+
+enum lockstep_status
+lockstep_conn_begin(struct lockstep_conn *conn)
+{
+    if (!conn_usable(conn) || conn->reader.snapshot != 0)
+        return LOCKSTEP_MISUSE;
+    return lks_conn_begin(conn);
+}
+
+/* One more try, on the newest snapshot, if this transaction has not begun on another. */
+static enum lockstep_status
+write_begin_waiting(struct lockstep_conn *conn, int wait_ms)
+{
+    uint64_t deadline = lks_clock_ns() + (uint64_t)wait_ms * LKS_NS_PER_MS;
+    for (;;) {
+        uint64_t now;
+        enum lockstep_status status = lks_conn_write_begin(conn);
+        if (status != LOCKSTEP_BUSY)
+            return status;
+        now = lks_clock_ns();
+        if (now >= deadline)
+            return LOCKSTEP_BUSY;
+        status = lks_conn_wait(conn, deadline - now);
+        if (status == LOCKSTEP_NOMEM)
+            lks_clock_nap_ms(1);
+    }
+}
+
+enum lockstep_status
+lockstep_conn_write_begin(struct lockstep_conn *conn, int wait_ms)
+{
+    enum lockstep_status status;
+    if (!conn_reading(conn) || conn->writing || wait_ms < 0)
+        return LOCKSTEP_MISUSE;
+    if (conn->db->readonly || conn->db->options.readonly)
+        return LOCKSTEP_READONLY;
+    status = write_begin_waiting(conn, wait_ms);
+    if (status != LOCKSTEP_OK)
+        lks_conn_leave_queue(conn);
+    return status;
+}
+
+enum lockstep_status
+lockstep_conn_read(struct lockstep_conn *conn, uint64_t offset, void *buf, size_t size_bytes,
+                   size_t *out_read)
+{
+    if (!conn_reading(conn) || buf == NULL || out_read == NULL)
+        return LOCKSTEP_MISUSE;
+    return lks_conn_read(conn, offset, buf, size_bytes, out_read);
+}
+
+enum lockstep_status
+lockstep_conn_write(struct lockstep_conn *conn, uint64_t offset, const void *buf, size_t size_bytes)
+{
+    if (!conn_writing(conn) || buf == NULL)
+        return LOCKSTEP_MISUSE;
+    return size_bytes == 0 ? LOCKSTEP_OK : lks_conn_write(conn, offset, buf, size_bytes);
+}
+
+enum lockstep_status
+lockstep_conn_truncate(struct lockstep_conn *conn, uint64_t size_bytes)
+{
+    return conn_writing(conn) ? lks_conn_truncate(conn, size_bytes) : LOCKSTEP_MISUSE;
+}
+
+enum lockstep_status
+lockstep_conn_size(struct lockstep_conn *conn, uint64_t *out_size_bytes)
+{
+    if (!conn_reading(conn) || out_size_bytes == NULL)
+        return LOCKSTEP_MISUSE;
+    *out_size_bytes = conn->size;
+    return LOCKSTEP_OK;
+}
+
+enum lockstep_status
+lockstep_conn_commit(struct lockstep_conn *conn, enum lockstep_durability durability,
+                     uint64_t *out_ticket)
+{
+    uint64_t ticket = 0;
+    enum lockstep_status status;
+    if (!conn_writing(conn))
+        return LOCKSTEP_MISUSE;
+    status = lks_conn_publish(conn, durability, &ticket);
+    if (status != LOCKSTEP_OK)
+        return status;
+    lks_conn_write_end(conn);
+    if (out_ticket != NULL)
+        *out_ticket = ticket;
+    return durability == LOCKSTEP_FULL_SYNC ? lks_ticket_wait(conn->db, ticket, -1) : LOCKSTEP_OK;
+}
+
+enum lockstep_status
+lockstep_conn_rollback(struct lockstep_conn *conn)
+{
+    if (!conn_writing(conn))
+        return LOCKSTEP_MISUSE;
+    lks_conn_discard(conn);
+    lks_conn_write_end(conn);
+    return LOCKSTEP_OK;
+}
+
+void
+lockstep_conn_end(struct lockstep_conn *conn)
+{
+    if (conn_usable(conn))
+        lks_conn_end(conn);
+}
+
+uint64_t
+lockstep_conn_snapshot(const struct lockstep_conn *conn)
+{
+    return conn_reading(conn) ? conn->reader.snapshot : 0;
+}

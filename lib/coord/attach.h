@@ -1,0 +1,33 @@
+/*
+ * Connecting to a database and leaving it, under DMS1.
+ *
+ * Connect:
+ *   1. open "<db>-lockstep", lock DMS1, see that the name still leads there; map it;
+ *   2. share the last byte of SQLite's SHARED range: from here on no stock writer can reach EXCLUSIVE;
+ *   3. is anybody else connected (DMS2, DMS3)?
+ *      nobody: the file is adopted if it is good, set aside as an orphan if it is not, and made anew;
+ *      somebody: it must be good, else the connection is refused;
+ *   4. nobody else that writes (DMS2): take WORKER and RESERVED, roll back a hot journal, adopt;
+ *   5. take DMS2 (DMS3) shared and a CLIENT entry; start the worker thread.
+ *
+ * Disconnect: stop the worker thread; if DMS2 can be had exclusively, nobody else writes: drain, leave
+ * the database as stock SQLite knows it, and remove the coordination file unless a reader holds DMS3.
+ *
+ * Death at any point leaves locks dropped and a file that the next connect adopts or makes anew.
+ */
+#ifndef LKS_COORD_ATTACH_H
+#define LKS_COORD_ATTACH_H
+
+#include "base/status.h"
+#include "coord/database.h"
+
+/*
+ * BUSY: DMS1 or the stock locks could not be had in time.  READONLY: nobody is connected, and the caller
+ * (`join_only`) or the system would not let us be the first: read the file as a stock reader does.
+ * NOTSTORE: the database is in WAL mode.  Other errors were logged with what to do.
+ */
+enum lockstep_status lks_attach(struct lockstep_db *db, bool join_only);
+/* The error of a failed drain; the database is detached all the same and its commits kept in the file. */
+enum lockstep_status lks_detach(struct lockstep_db *db);
+
+#endif

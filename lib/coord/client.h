@@ -1,0 +1,21 @@
+/* Who is connected, and what is cleared when one has died. */
+#ifndef LKS_COORD_CLIENT_H
+#define LKS_COORD_CLIENT_H
+
+#include "base/status.h"
+#include "coord/database.h"
+
+/*
+ * Takes a free entry, clearing what its last owner may have left.  Holding DMS1.  NOMEM: all are taken.
+ * MISUSE: another copy of the library in this process is connected already.
+ */
+enum lockstep_status lks_client_enter(struct lockstep_db *db);
+void lks_client_leave(struct lockstep_db *db);
+/* Clears what client i left, if it is dead.  True if it was.  Any thread, any time. */
+bool lks_client_reap(struct lockstep_db *db, uint32_t client);
+/* Reaps each dead client that has a slot below `snapshot`; true if there was one. */
+bool lks_client_reap_readers(struct lockstep_db *db, uint64_t snapshot);
+/* "program (pid 12, stopped)": for messages. */
+void lks_client_describe(const struct lockstep_db *db, uint32_t client, char *out, size_t capacity);
+
+#endif

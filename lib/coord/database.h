@@ -1,0 +1,81 @@
+/*
+ * One database file in this process.
+ *
+ * field                       changed under
+ * references                  the registry's mutex
+ * everything marked [attach]  attach_mutex, while `attached` is 0; constant while it is 1
+ * attached                    attach_mutex; read by anybody, acquire
+ */
+#ifndef LKS_COORD_DATABASE_H
+#define LKS_COORD_DATABASE_H
+
+#include <stdbool.h>
+
+#include "base/mutex.h"
+#include "base/status.h"
+#include "coord/horizon.h"
+#include "coord/lockset.h"
+#include "os/file.h"
+#include "os/io.h"
+#include "os/process.h"
+#include "shm/chunk.h"
+#include "shm/layout.h"
+
+struct lockstep_db;
+
+/* What the store does for the core; coord/ knows no pages. */
+struct lks_database_hooks {
+    /*
+     * First read-write client, DMS1 held, nobody else writes.  Rolls back a hot journal; `adopt`: also
+     * checks that what dead processes left still applies (STALE: it does not) and repairs it.
+     */
+    enum lockstep_status (*recover)(struct lockstep_db *db, bool adopt);
+    /* A writer died: the caller owns WRITER.  Unlinks what it had not committed. */
+    enum lockstep_status (*repair)(struct lockstep_db *db);
+    /* Writes everything back and makes it durable.  Nobody else is connected. */
+    enum lockstep_status (*drain)(struct lockstep_db *db);
+    /* The last client leaves, all is drained: nothing of ours stays in or beside the file. */
+    enum lockstep_status (*leave)(struct lockstep_db *db);
+    enum lockstep_status (*start_worker)(struct lockstep_db *db);
+    void (*stop_worker)(struct lockstep_db *db);
+    /* Closes the store's files and gives WORKER up, if it is held.  Idempotent. */
+    void (*resign)(struct lockstep_db *db);
+};
+
+struct lockstep_db {
+    struct lockstep_db *next; /* the registry's list */
+    unsigned references;
+    struct lks_file_id id;
+    char *path; /* absolute, no symbolic links */
+    char *coord_path;
+    char *journal_path;
+    struct lockstep_options options;
+    const struct lks_io *io;
+    const struct lks_database_hooks *hooks;
+    void *store; /* the store's part */
+    const volatile char *fork_guard;
+
+    struct lks_mutex attach_mutex;
+    struct lks_a32 attached;
+    bool readonly;                     /* [attach] */
+    struct lks_shm *shm;               /* [attach] */
+    size_t map_bytes;                  /* [attach] */
+    struct lks_lockset locks;          /* [attach], and its own mutex */
+    uint32_t client;                   /* [attach] */
+    struct lks_process self;           /* [attach] */
+    char boot_id[LKS_BOOT_ID_SIZE];    /* [attach] */
+
+    struct lks_mutex reap_mutex;
+    /* Owners of WRITER in this process only; see coord/horizon.h. */
+    struct lks_horizon horizon;
+    uint32_t next_connection; /* numbers for people; attach_mutex */
+};
+
+/* True in a child of fork() that carries the handle. */
+static inline bool
+lks_database_forked(const struct lockstep_db *db)
+{
+    return *db->fork_guard == 0;
+}
+
+#endif

@@ -1,0 +1,61 @@
+#include "coord/horizon.h"
+
+#include <assert.h>
+
+/* Keeps used[] sorted; nearly always a handful, so by insertion. */
+static void
+note(struct lks_horizon *h, uint64_t snapshot, uint32_t slot)
+{
+    uint32_t i = h->count;
+    if (snapshot >= h->floor)
+        return;
+    if (snapshot < h->lowest) {
+        h->lowest = snapshot;
+        h->lowest_slot = slot;
+    }
+    while (i > 0 && h->used[i - 1] > snapshot)
+        i--;
+    if (i > 0 && h->used[i - 1] == snapshot)
+        return;
+    for (uint32_t j = h->count; j > i; j--)
+        h->used[j] = h->used[j - 1];
+    h->used[i] = snapshot;
+    h->count++;
+}
+
+void
+lks_horizon_scan(const struct lks_shm *shm, struct lks_horizon *out_horizon)
+{
+    uint32_t high, i;
+    struct lks_horizon *h = out_horizon;
+    h->floor = lks_a64_acquire(&shm->state.committed);
+    h->lowest = h->floor;
+    h->lowest_slot = LKS_MAX_SLOTS;
+    h->count = 0;
+    /* Pairs with the fence in lks_reader_claim(). */
+    lks_fence();
+    high = lks_a32_acquire(&shm->state.slots_high);
+    if (high >= LKS_MAX_SLOTS)
+        high = LKS_MAX_SLOTS - 1;
+    for (i = high + 1; i-- > 0;) {
+        /* Acquire: what the transaction read, it read before it let go of the slot. */
+        uint64_t word = lks_a64_acquire(&shm->slots[i].word);
+        if (lks_slot_state_of(word) != LKS_SLOT_FREE)
+            note(h, lks_slot_snapshot(word), i);
+    }
+}
+
+bool
+lks_horizon_used(const struct lks_horizon *h, uint64_t from, uint64_t below)
+{
+    uint32_t low = 0, high = h->count;
+    assert(below <= h->floor);
+    while (low < high) {
+        uint32_t middle = (low + high) / 2;
+        if (h->used[middle] < from)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < h->count && h->used[low] < below;
+}

@@ -1,0 +1,31 @@
+/*
+ * Which snapshots are in use.
+ *
+ * A scan loads `committed` (its floor), fences, then looks at every slot, the worker's last.  What it
+ * missed is a claim that had not been seen yet; that claim's second look finds `committed` at the floor
+ * or above and rests there.  So a scan stays true for ever of snapshots below its floor: it may only
+ * believe in transactions that have ended since.  That is why the writer may keep one.
+ */
+#ifndef LKS_COORD_HORIZON_H
+#define LKS_COORD_HORIZON_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "shm/layout.h"
+
+struct lks_horizon {
+    uint64_t floor;   /* committed when the scan began; 0: no scan yet */
+    uint64_t lowest;  /* min(floor, every used snapshot) */
+    uint32_t lowest_slot; /* who holds it, LKS_MAX_SLOTS: nobody */
+    uint32_t count;
+    uint64_t used[LKS_MAX_SLOTS]; /* snapshots of used slots below the floor, ascending */
+};
+
+/* A claiming slot counts as used.  The writer's own slot is at the floor, so it does not count. */
+void lks_horizon_scan(const struct lks_shm *shm, struct lks_horizon *out_horizon);
+
+/* Is a snapshot s with from <= s < below in use?  `below` must not be above the floor. */
+bool lks_horizon_used(const struct lks_horizon *horizon, uint64_t from, uint64_t below);
+
+#endif

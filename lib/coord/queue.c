@@ -1,0 +1,394 @@
+#include "coord/queue.h"
+
+#include <assert.h>
+
+#include "base/clock.h"
+#include "base/crashpoint.h"
+#include "base/log.h"
+#include "coord/client.h"
+#include "os/futex.h"
+
+#define NO_ENTRY LKS_MAX_WAITERS
+/* How often a sleeper looks whether the owner lives. */
+#define LIFE_CHECK_NS (50 * LKS_NS_PER_MS)
+
+static void
+flags_or(struct lks_shm *shm, uint32_t bits)
+{
+    atomic_fetch_or_explicit(&shm->state.queue_flags.word, bits, memory_order_seq_cst);
+}
+
+static void
+flags_clear(struct lks_shm *shm, uint32_t bits)
+{
+    atomic_fetch_and_explicit(&shm->state.queue_flags.word, ~bits, memory_order_seq_cst);
+}
+
+void
+lks_place_init(struct lks_place *place, uint32_t connection)
+{
+    place->entry = NO_ENTRY;
+    place->connection = connection;
+}
+
+static bool
+reservation_expired(const struct lks_shm *shm, uint64_t now)
+{
+    uint64_t since = lks_a64_relaxed(&shm->state.reserved_ns);
+    return now > since && now - since > LKS_RESERVED_NS;
+}
+
+/* May `place` take the word as it is? */
+static bool
+takeable(const struct lks_shm *shm, const struct lks_place *place, uint64_t word)
+{
+    switch (lks_writer_state_of(word)) {
+    case LKS_WRITER_FREE: return true;
+    case LKS_WRITER_RESERVED:
+        return lks_writer_waiter(word) == place->entry || reservation_expired(shm, lks_clock_ns());
+    default: return false;
+    }
+}
+
+static void
+leave_entry(struct lockstep_db *db, struct lks_place *place)
+{
+    uint32_t word;
+    if (place->entry == NO_ENTRY)
+        return;
+    /* CAS: it may have been taken from us after a long absence, and be another's by now. */
+    word = lks_a32_acquire(&db->shm->waiters[place->entry].word);
+    if (lks_waiter_state_of(word) != LKS_WAITER_FREE && lks_waiter_client(word) == db->client &&
+        lks_a32_relaxed(&db->shm->waiters[place->entry].connection) == place->connection)
+        lks_a32_cas(&db->shm->waiters[place->entry].word, word, 0);
+    place->entry = NO_ENTRY;
+}
+
+enum lockstep_status
+lks_queue_take(struct lockstep_db *db, struct lks_place *place)
+{
+    struct lks_shm *shm = db->shm;
+    struct lks_shm_state *state = &shm->state;
+    uint64_t word = lks_a64_relaxed(&state->writer);
+
+    if (!takeable(shm, place, word))
+        return LOCKSTEP_BUSY;
+    if (!lks_a64_cas(&state->writer, word,
+                     lks_writer_word(lks_writer_generation(word) + 1, 0, db->client,
+                                     LKS_WRITER_OWNED)))
+        return LOCKSTEP_BUSY;
+    LKS_CRASH_POINT("queue:owned");
+    lks_a64_set_relaxed(&state->writer_since_ns, lks_clock_coarse_ns());
+    lks_a32_set_relaxed(&state->writer_thread, (uint32_t)lks_process_thread());
+    lks_a32_set_relaxed(&state->writer_connection, place->connection);
+    leave_entry(db, place);
+    return LOCKSTEP_OK;
+}
+
+/* Is this entry somebody who will come when called? */
+static bool
+entry_waits(const struct lks_shm_waiter *w, uint64_t now)
+{
+    switch (lks_waiter_state_of(lks_a32_acquire(&w->word))) {
+    case LKS_WAITER_WAITING: return true;
+    case LKS_WAITER_AWAY: return now - lks_a64_relaxed(&w->touched_ns) < LKS_RESERVED_NS;
+    default: return false;
+    }
+}
+
+/* The entry that came first, NO_ENTRY if nobody waits. */
+static uint32_t
+find_head(struct lks_shm *shm, uint64_t now)
+{
+    uint32_t high = lks_a32_acquire(&shm->state.waiters_high);
+    uint64_t first = UINT64_MAX;
+    uint32_t head = NO_ENTRY, i;
+    for (i = 0; i <= high && i < LKS_MAX_WAITERS; i++) {
+        const struct lks_shm_waiter *w = &shm->waiters[i];
+        uint64_t sequence;
+        if (!entry_waits(w, now))
+            continue;
+        sequence = lks_a64_relaxed(&w->sequence);
+        if (sequence < first) {
+            first = sequence;
+            head = i;
+        }
+    }
+    return head;
+}
+
+static void
+ring(struct lks_shm_waiter *w)
+{
+    lks_a32_add(&w->bell, 1);
+    lks_futex_wake(&w->bell, 1);
+}
+
+void
+lks_queue_unlock(struct lockstep_db *db)
+{
+    struct lks_shm *shm = db->shm;
+    struct lks_shm_state *state = &shm->state;
+    uint64_t word = lks_a64_relaxed(&state->writer);
+    uint64_t generation = lks_writer_generation(word) + 1;
+    uint32_t flags = lks_a32_relaxed(&state->queue_flags);
+    uint32_t head;
+
+    assert(lks_writer_state_of(word) == LKS_WRITER_OWNED && lks_writer_client(word) == db->client);
+    if (flags & LKS_QUEUE_STARVING) {
+        uint64_t now = lks_clock_ns();
+        flags_clear(shm, LKS_QUEUE_STARVING);
+        head = find_head(shm, now);
+        if (head != NO_ENTRY && now - lks_a64_relaxed(&shm->waiters[head].since_ns) > LKS_STARVING_NS) {
+            struct lks_shm_waiter *w = &shm->waiters[head];
+            lks_a64_set_relaxed(&state->reserved_ns, now);
+            /* The flag stays for those behind it. */
+            flags_or(shm, LKS_QUEUE_STARVING);
+            lks_a64_swap(&state->writer,
+                         lks_writer_word(generation, head,
+                                         lks_waiter_client(lks_a32_relaxed(&w->word)),
+                                         LKS_WRITER_RESERVED));
+            LKS_CRASH_POINT("queue:reserved");
+            ring(w);
+            return;
+        }
+    }
+    /* Nobody else changes an OWNED word while its owner lives.  Seq_cst: the flags are read after it. */
+    lks_a64_swap(&state->writer, lks_writer_word(generation, 0, 0, LKS_WRITER_FREE));
+    LKS_CRASH_POINT("queue:freed");
+    flags = lks_a32_seq(&state->queue_flags);
+    if ((flags & LKS_QUEUE_WAITERS) == 0 || (flags & LKS_QUEUE_RUNG) != 0)
+        return;
+    flags_or(shm, LKS_QUEUE_RUNG);
+    head = find_head(shm, lks_clock_ns());
+    if (head != NO_ENTRY)
+        ring(&shm->waiters[head]);
+    else
+        /* A waiter that enters now sets it again and looks at the word after that. */
+        flags_clear(shm, LKS_QUEUE_WAITERS | LKS_QUEUE_RUNG);
+}
+
+/* Frees the entries of those who went away and did not come back. */
+static void
+clear_ghosts(struct lks_shm *shm, uint64_t now)
+{
+    uint32_t i;
+    for (i = 0; i < LKS_MAX_WAITERS; i++) {
+        struct lks_shm_waiter *w = &shm->waiters[i];
+        uint32_t word = lks_a32_acquire(&w->word);
+        if (lks_waiter_state_of(word) == LKS_WAITER_AWAY &&
+            now - lks_a64_relaxed(&w->touched_ns) > LKS_AWAY_MAX_NS)
+            lks_a32_cas(&w->word, word, 0);
+    }
+}
+
+/* Is the place still ours?  It may have been given up for us while we were away. */
+static bool
+still_ours(struct lockstep_db *db, const struct lks_place *place)
+{
+    const struct lks_shm_waiter *w;
+    uint32_t word;
+    if (place->entry == NO_ENTRY)
+        return false;
+    w = &db->shm->waiters[place->entry];
+    word = lks_a32_acquire(&w->word);
+    return lks_waiter_state_of(word) != LKS_WAITER_FREE && lks_waiter_client(word) == db->client &&
+           lks_a32_relaxed(&w->connection) == place->connection;
+}
+
+static enum lockstep_status
+enter(struct lockstep_db *db, struct lks_place *place, uint64_t now)
+{
+    struct lks_shm *shm = db->shm;
+    uint32_t round, i;
+    if (still_ours(db, place)) {
+        /* From AWAY back to WAITING; a CAS, since a clearer of ghosts may come at the same time. */
+        if (lks_a32_cas(&shm->waiters[place->entry].word,
+                        lks_waiter_word(db->client, LKS_WAITER_AWAY),
+                        lks_waiter_word(db->client, LKS_WAITER_WAITING)))
+            return LOCKSTEP_OK;
+    }
+    place->entry = NO_ENTRY;
+    for (round = 0; round < 2; round++) {
+        for (i = 0; i < LKS_MAX_WAITERS; i++) {
+            struct lks_shm_waiter *w = &shm->waiters[i];
+            if (lks_a32_relaxed(&w->word) != 0)
+                continue;
+            lks_a32_max(&shm->state.waiters_high, i);
+            /* AWAY first: nobody picks it before its fields are there. */
+            if (!lks_a32_cas(&w->word, 0, lks_waiter_word(db->client, LKS_WAITER_AWAY)))
+                continue;
+            lks_a64_set_relaxed(&w->touched_ns, now);
+            lks_a64_set_relaxed(&w->sequence, lks_a64_add(&shm->state.next_sequence, 1));
+            lks_a64_set_relaxed(&w->since_ns, now);
+            lks_a32_set_relaxed(&w->thread, (uint32_t)lks_process_thread());
+            lks_a32_set_relaxed(&w->connection, place->connection);
+            lks_a32_set_release(&w->word, lks_waiter_word(db->client, LKS_WAITER_WAITING));
+            place->entry = i;
+            LKS_CRASH_POINT("queue:entered");
+            return LOCKSTEP_OK;
+        }
+        clear_ghosts(shm, now);
+    }
+    return LOCKSTEP_NOMEM;
+}
+
+/* FREE, or a reservation of another that has expired: make it mine. */
+static bool
+reserve(struct lockstep_db *db, struct lks_place *place, uint64_t word, uint64_t now)
+{
+    struct lks_shm_state *state = &db->shm->state;
+    if (lks_writer_state_of(word) == LKS_WRITER_RESERVED &&
+        lks_writer_waiter(word) == place->entry && lks_writer_client(word) == db->client) {
+        lks_a64_set_relaxed(&state->reserved_ns, now);
+        return true;
+    }
+    if (!takeable(db->shm, place, word))
+        return false;
+    if (!lks_a64_cas(&state->writer, word,
+                     lks_writer_word(lks_writer_generation(word) + 1, place->entry, db->client,
+                                     LKS_WRITER_RESERVED)))
+        return false;
+    /* Until this store others may think that the reservation is old; they would then just be first. */
+    lks_a64_set_relaxed(&state->reserved_ns, now);
+    return true;
+}
+
+/* Until when a waiter that arrived at `since` sleeps before it looks again by itself. */
+static uint64_t
+nap_end(uint64_t since, uint64_t now, uint64_t deadline)
+{
+    uint64_t end = since + LKS_STARVING_NS;
+    if (now >= end)
+        end = now + LKS_RESERVED_NS;
+    return end < deadline ? end : deadline;
+}
+
+enum lockstep_status
+lks_queue_wait(struct lockstep_db *db, struct lks_place *place, uint64_t wait_ns)
+{
+    struct lks_shm *shm = db->shm;
+    uint64_t now = lks_clock_ns();
+    uint64_t deadline = now + wait_ns;
+    uint64_t next_check = now + LIFE_CHECK_NS;
+    uint32_t rings = 0;
+    struct lks_shm_waiter *w;
+    enum lockstep_status status = enter(db, place, now);
+
+    if (status != LOCKSTEP_OK)
+        return status;
+    w = &shm->waiters[place->entry];
+    for (;;) {
+        uint32_t seen = lks_a32_seq(&w->bell);
+        uint64_t word, since = lks_a64_relaxed(&w->since_ns);
+        bool starving = now - since >= LKS_STARVING_NS;
+
+        /*
+         * Then the word: pairs with the swap in lks_queue_unlock().  A head that was rung in vain twice
+         * sleeps on until it starves; it would only be woken to lose again.
+         */
+        flags_or(shm, LKS_QUEUE_WAITERS | (starving ? LKS_QUEUE_STARVING : 0));
+        if (rings < 2)
+            flags_clear(shm, LKS_QUEUE_RUNG);
+        word = lks_a64_seq(&shm->state.writer);
+        if (reserve(db, place, word, now))
+            break;
+        if (now >= deadline) {
+            status = LOCKSTEP_TIMEOUT;
+            break;
+        }
+        if (now >= next_check) {
+            next_check = now + LIFE_CHECK_NS;
+            if (lks_writer_state_of(word) == LKS_WRITER_OWNED &&
+                lks_client_reap(db, lks_writer_client(word)))
+                continue;
+        }
+        lks_futex_wait(&w->bell, seen, nap_end(since, now, deadline) - now);
+        if (lks_a32_relaxed(&w->bell) != seen)
+            rings++;
+        now = lks_clock_ns();
+    }
+    lks_a64_set_relaxed(&w->touched_ns, now);
+    lks_a32_cas(&w->word, lks_waiter_word(db->client, LKS_WAITER_WAITING),
+                lks_waiter_word(db->client, LKS_WAITER_AWAY));
+    return status;
+}
+
+void
+lks_queue_leave(struct lockstep_db *db, struct lks_place *place)
+{
+    uint64_t word;
+    if (place->entry == NO_ENTRY)
+        return;
+    word = lks_a64_acquire(&db->shm->state.writer);
+    if (lks_writer_state_of(word) == LKS_WRITER_RESERVED &&
+        lks_writer_waiter(word) == place->entry && lks_writer_client(word) == db->client &&
+        still_ours(db, place)) {
+        /* Take it, so as to pass it on in the usual way. */
+        if (lks_queue_take(db, place) == LOCKSTEP_OK)
+            lks_queue_unlock(db);
+    }
+    leave_entry(db, place);
+}
+
+enum lockstep_status
+lks_queue_lock(struct lockstep_db *db, struct lks_place *place, uint64_t wait_ns)
+{
+    uint64_t deadline = lks_clock_ns() + wait_ns;
+    for (;;) {
+        uint64_t now;
+        enum lockstep_status status = lks_queue_take(db, place);
+        if (status != LOCKSTEP_BUSY)
+            return status;
+        now = lks_clock_ns();
+        if (now >= deadline)
+            break;
+        status = lks_queue_wait(db, place, deadline - now);
+        if (status == LOCKSTEP_NOMEM)
+            lks_clock_nap_ms(1);
+    }
+    lks_queue_leave(db, place);
+    return LOCKSTEP_TIMEOUT;
+}
+
+uint32_t
+lks_queue_owner(const struct lockstep_db *db, uint64_t *out_since_ns)
+{
+    const struct lks_shm_state *state = &db->shm->state;
+    uint64_t word = lks_a64_acquire(&state->writer);
+    switch (lks_writer_state_of(word)) {
+    case LKS_WRITER_OWNED: *out_since_ns = lks_a64_relaxed(&state->writer_since_ns); break;
+    case LKS_WRITER_RESERVED: *out_since_ns = lks_a64_relaxed(&state->reserved_ns); break;
+    default: return LKS_MAX_CLIENTS;
+    }
+    return lks_writer_client(word);
+}
+
+void
+lks_queue_take_over(struct lockstep_db *db, uint32_t client)
+{
+    struct lks_shm_state *state = &db->shm->state;
+    uint64_t word = lks_a64_acquire(&state->writer);
+    enum lockstep_status status;
+
+    if (lks_writer_state_of(word) == LKS_WRITER_RESERVED && lks_writer_client(word) == client) {
+        /* For a waiter that is gone.  To FREE, so that all who sleep may try. */
+        if (lks_a64_cas(&state->writer, word,
+                        lks_writer_word(lks_writer_generation(word) + 1, 0, 0, LKS_WRITER_FREE)))
+            flags_clear(db->shm, LKS_QUEUE_RUNG);
+        return;
+    }
+    if (lks_writer_state_of(word) != LKS_WRITER_OWNED || lks_writer_client(word) != client)
+        return;
+    if (!lks_a64_cas(&state->writer, word,
+                     lks_writer_word(lks_writer_generation(word) + 1, 0, db->client,
+                                     LKS_WRITER_OWNED)))
+        return;
+    LKS_CRASH_POINT("queue:taken-over");
+    status = db->hooks->repair(db);
+    if (status != LOCKSTEP_OK)
+        lks_log(LKS_ERROR, "%s: cannot repair what a dead writer left: %s; close all programs that use "
+                           "it, then run: lockstep recover %s",
+                db->path, lks_status_name(status), db->path);
+    lks_queue_unlock(db);
+}

@@ -1,0 +1,56 @@
+/*
+ * The writer lock and those who wait for it, in order of arrival.
+ *
+ * The word `state.writer` is FREE, OWNED by a client, or RESERVED for a waiter.
+ *
+ *   take      FREE -> OWNED, or RESERVED for my entry -> OWNED, by CAS.  Anybody may take a FREE word, so
+ *             a newcomer may overtake; RESERVED for another may be taken once it is LKS_RESERVED_NS old.
+ *   unlock    OWNED -> FREE; or, when somebody waits for longer than LKS_STARVING_NS,
+ *             OWNED -> RESERVED for the one who came first, and its bell is rung.
+ *   wait      enter the queue; sleep on my bell until the word is RESERVED for me (I make it so myself when
+ *             I find it FREE).  A reservation leaves time to go through SQLite and come back.
+ *   death     OWNED by a client whose CLIENT lock is free: the reaper, who holds that lock, moves the word to
+ *             OWNED by itself, repairs, and unlocks.
+ *
+ * The generation in the word rises with every change, so no CAS succeeds on a word that was away in between.
+ * No wake-up is lost: a waiter sets its flag in queue_flags and then looks at the word; an unlocker changes
+ * the word and then looks at the flags; both with seq_cst read-modify-writes.  And every sleep is bounded.
+ */
+#ifndef LKS_COORD_QUEUE_H
+#define LKS_COORD_QUEUE_H
+
+#include <stdbool.h>
+
+#include "base/status.h"
+#include "coord/database.h"
+
+#define LKS_STARVING_NS (1000000ull)   /* after 1 ms in the queue the lock is handed over */
+#define LKS_RESERVED_NS (10000000ull)  /* a reservation is good for 10 ms */
+#define LKS_AWAY_MAX_NS (1000000000ull) /* a place whose owner does not come back is given up */
+
+/* A place in the queue, of one connection. */
+struct lks_place {
+    uint32_t entry; /* LKS_MAX_WAITERS: none */
+    uint32_t connection;
+};
+
+void lks_place_init(struct lks_place *place, uint32_t connection);
+
+/* Takes the lock now or says BUSY.  Gives the place back on success. */
+enum lockstep_status lks_queue_take(struct lockstep_db *db, struct lks_place *place);
+/*
+ * Waits at most wait_ns until the lock is reserved for `place`.  On TIMEOUT the place is kept, for the
+ * next call, until lks_queue_leave().  NOMEM: no entry is free (the caller may sleep by other means).
+ */
+enum lockstep_status lks_queue_wait(struct lockstep_db *db, struct lks_place *place, uint64_t wait_ns);
+void lks_queue_leave(struct lockstep_db *db, struct lks_place *place);
+/* Takes it, waiting up to wait_ns. */
+enum lockstep_status lks_queue_lock(struct lockstep_db *db, struct lks_place *place, uint64_t wait_ns);
+void lks_queue_unlock(struct lockstep_db *db);
+
+/* The client that owns the lock, or has it reserved; LKS_MAX_CLIENTS: nobody. */
+uint32_t lks_queue_owner(const struct lockstep_db *db, uint64_t *out_since_ns);
+/* The reaper's part, holding CLIENT(client): if it owned the lock, repair and unlock. */
+void lks_queue_take_over(struct lockstep_db *db, uint32_t client);
+
+#endif

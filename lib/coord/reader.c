@@ -1,0 +1,132 @@
+#include "coord/reader.h"
+
+#include <assert.h>
+
+#include "base/clock.h"
+#include "base/crashpoint.h"
+
+/* More often than this a claim is not overtaken unless the file is damaged. */
+#define MAX_LOOKS 100000u
+
+static bool
+take_slot(struct lockstep_db *db, uint32_t slot, uint64_t snapshot)
+{
+    return lks_a64_cas(&db->shm->slots[slot].word, 0,
+                       lks_slot_word(snapshot, db->client, LKS_SLOT_CLAIMING));
+}
+
+/* Any free slot but the worker's, the caller's last one first. */
+static bool
+find_slot(struct lockstep_db *db, struct lks_reader *reader, uint64_t snapshot)
+{
+    struct lks_shm *shm = db->shm;
+    uint32_t slot;
+    if (reader->slot != LKS_WORKER_SLOT && take_slot(db, reader->slot, snapshot))
+        return true;
+    for (slot = 1; slot < LKS_MAX_SLOTS; slot++) {
+        if (lks_a64_relaxed(&shm->slots[slot].word) != 0)
+            continue;
+        /* Before the claim, so that a scan which sees the claim's effect also looks that far. */
+        lks_a32_max(&shm->state.slots_high, slot);
+        if (take_slot(db, slot, snapshot)) {
+            reader->slot = slot;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The size that commit `id` left; false if its ring entry has been written over. */
+static bool
+read_commit(const struct lks_shm *shm, uint64_t id, uint64_t *out_size)
+{
+    const struct lks_shm_commit *commit = &shm->ring[id % LKS_RING_SIZE];
+    uint64_t size;
+    /* Acquire: pairs with the release in lks_commit_publish(). */
+    if (lks_a64_acquire(&commit->id) != id)
+        return false;
+    size = lks_a64_relaxed(&commit->size);
+    lks_fence_acquire();
+    if (lks_a64_relaxed(&commit->id) != id)
+        return false;
+    *out_size = size;
+    return true;
+}
+
+/* The slot is ours and claiming at `snapshot`. */
+static enum lockstep_status
+settle(struct lockstep_db *db, struct lks_reader *reader, uint64_t snapshot)
+{
+    struct lks_shm *shm = db->shm;
+    struct lks_shm_slot *slot = &shm->slots[reader->slot];
+    uint32_t looks;
+    for (looks = 0; looks < MAX_LOOKS; looks++) {
+        uint64_t now, size;
+        LKS_CRASH_POINT("reader:claiming");
+        /* The claim is seen by all before the second look.  Pairs with lks_horizon_scan(). */
+        lks_fence();
+        now = lks_a64_acquire(&shm->state.committed);
+        if (now == snapshot && read_commit(shm, snapshot, &size)) {
+            lks_a64_set_relaxed(&slot->size, size);
+            lks_a64_set_relaxed(&slot->since_ns, lks_clock_coarse_ns());
+            lks_a32_set_relaxed(&slot->thread, (uint32_t)lks_process_thread());
+            lks_a32_set_relaxed(&slot->connection, reader->connection);
+            lks_a64_set_release(&slot->word, lks_slot_word(snapshot, db->client, LKS_SLOT_ACTIVE));
+            LKS_CRASH_POINT("reader:active");
+            reader->snapshot = snapshot;
+            reader->size = size;
+            return LOCKSTEP_OK;
+        }
+        snapshot = now;
+        lks_a64_set_relaxed(&slot->word, lks_slot_word(snapshot, db->client, LKS_SLOT_CLAIMING));
+    }
+    lks_a64_set_release(&slot->word, 0);
+    return LOCKSTEP_BUSY;
+}
+
+enum lockstep_status
+lks_reader_claim(struct lockstep_db *db, struct lks_reader *reader)
+{
+    uint64_t snapshot = lks_a64_acquire(&db->shm->state.committed);
+    assert(reader->snapshot == 0);
+    if (!find_slot(db, reader, snapshot))
+        return LOCKSTEP_BUSY;
+    return settle(db, reader, snapshot);
+}
+
+enum lockstep_status
+lks_reader_claim_slot(struct lockstep_db *db, uint32_t slot, struct lks_reader *reader)
+{
+    uint64_t snapshot = lks_a64_acquire(&db->shm->state.committed);
+    assert(reader->snapshot == 0);
+    reader->slot = slot;
+    if (!take_slot(db, slot, snapshot))
+        return LOCKSTEP_BUSY;
+    return settle(db, reader, snapshot);
+}
+
+void
+lks_reader_advance(struct lockstep_db *db, struct lks_reader *reader, uint64_t snapshot,
+                   uint64_t size)
+{
+    struct lks_shm_slot *slot = &db->shm->slots[reader->slot];
+    assert(snapshot > reader->snapshot);
+    /*
+     * No claim protocol is needed: only owners of WRITER unlink, and the caller is one.  Release: what was
+     * read at the old snapshot was read before.
+     */
+    lks_a64_set_relaxed(&slot->size, size);
+    lks_a64_set_release(&slot->word, lks_slot_word(snapshot, db->client, LKS_SLOT_ACTIVE));
+    reader->snapshot = snapshot;
+    reader->size = size;
+}
+
+void
+lks_reader_release(struct lockstep_db *db, struct lks_reader *reader)
+{
+    if (reader->snapshot == 0)
+        return;
+    /* Release: pairs with the acquire in lks_horizon_scan(). */
+    lks_a64_set_release(&db->shm->slots[reader->slot].word, 0);
+    reader->snapshot = 0;
+}

@@ -1,0 +1,25 @@
+/* A transaction's claim on a snapshot. */
+#ifndef LKS_COORD_READER_H
+#define LKS_COORD_READER_H
+
+#include "base/status.h"
+#include "coord/database.h"
+
+struct lks_reader {
+    uint32_t slot;      /* the one that was used last: tried first */
+    uint64_t snapshot;  /* 0: no claim */
+    uint64_t size;      /* bytes of the database at the snapshot */
+    uint32_t connection;
+};
+
+/* Claims the newest snapshot.  No system call.  BUSY: all slots are taken, or commits race past. */
+enum lockstep_status lks_reader_claim(struct lockstep_db *db, struct lks_reader *reader);
+/* The same in a slot that is given: the worker's. */
+enum lockstep_status lks_reader_claim_slot(struct lockstep_db *db, uint32_t slot,
+                                           struct lks_reader *reader);
+/* Moves the claim up to `snapshot`, which the caller, owner of WRITER, is about to publish or has. */
+void lks_reader_advance(struct lockstep_db *db, struct lks_reader *reader, uint64_t snapshot,
+                        uint64_t size);
+void lks_reader_release(struct lockstep_db *db, struct lks_reader *reader);
+
+#endif

@@ -1,0 +1,22 @@
+/*
+ * The databases of this process: one `struct lockstep_db` for each (device, inode), counted.
+ *
+ * A descriptor on a database file is opened once and kept while the process lives: closing it would drop
+ * the POSIX locks that a stock connection of this process has on the file.
+ */
+#ifndef LKS_COORD_REGISTRY_H
+#define LKS_COORD_REGISTRY_H
+
+#include "base/status.h"
+#include "coord/database.h"
+
+/* Finds or makes it, and counts it. */
+enum lockstep_status lks_registry_get(const char *path, const struct lockstep_options *options,
+                                      const struct lks_io *io, const struct lks_database_hooks *hooks,
+                                      struct lockstep_db **out_db);
+/* Counts down; the last one detaches. */
+enum lockstep_status lks_registry_put(struct lockstep_db *db);
+/* How many hold it. */
+unsigned lks_registry_references(struct lockstep_db *db);
+
+#endif

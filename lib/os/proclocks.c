@@ -1,0 +1,648 @@
+#include "os/proclocks.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#ifdef STATX_MNT_ID
+#define WANT_MOUNT STATX_MNT_ID
+#else
+#define WANT_MOUNT 0
+#endif
+
+/* Far above what a machine has; a /proc that goes on for ever must end somewhere. */
+#define TEXT_MAX_BYTES (64u << 20)
+#define READS_AT_MOST 4
+
+struct line {
+    struct lks_proclock lock;
+    struct lks_file_id file;
+};
+
+struct lines {
+    struct line *line;
+    size_t count, capacity;
+};
+
+/*
+ * A file that is asked for, by its two names: what stat() says, which is good for comparing descriptors,
+ * and what the kernel writes into lock lines: the device of the mount's superblock and the inode's own
+ * number.  They differ on btrfs, where each subvolume has a device number that only stat() shows, and on
+ * overlayfs over several filesystems, where the inode's number may differ as well.
+ */
+struct target {
+    bool exists;
+    bool certain; /* lines name it by `kernel` */
+    struct lks_file_id seen;
+    struct lks_file_id kernel;
+};
+
+/* ------------------------------------------------------------------------------------------------
+ * Text
+ * --------------------------------------------------------------------------------------------- */
+
+/* The whole file, NUL-terminated; free() it.  *out_reads: how many pieces the kernel gave it in. */
+static enum lockstep_status
+read_all(const char *path, char **out_text, unsigned *out_reads)
+{
+    size_t n = 0, capacity = 8192;
+    unsigned reads = 0;
+    char *text = NULL;
+    enum lockstep_status status;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        lks_os_set_errno(errno);
+        return lks_os_status(errno);
+    }
+    for (;;) {
+        ssize_t got;
+        if (text == NULL || n + 4096 >= capacity) {
+            char *more = realloc(text, text == NULL ? capacity : (capacity *= 2));
+            if (more == NULL || capacity > TEXT_MAX_BYTES) {
+                free(more != NULL ? more : text);
+                close(fd);
+                return LOCKSTEP_NOMEM;
+            }
+            text = more;
+        }
+        got = read(fd, text + n, capacity - 1 - n);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0) {
+            lks_os_set_errno(errno);
+            status = lks_os_status(errno);
+            free(text);
+            close(fd);
+            return status;
+        }
+        if (got == 0)
+            break;
+        n += (size_t)got;
+        reads++;
+    }
+    close(fd);
+    text[n] = '\0';
+    *out_text = text;
+    *out_reads = reads;
+    return LOCKSTEP_OK;
+}
+
+/* Takes the word at *p and steps over it and the blanks around; false at the end. */
+static bool
+next_word(const char **p, char *word, size_t capacity)
+{
+    size_t n = 0;
+    while (**p == ' ' || **p == '\t')
+        ++*p;
+    while (**p != '\0' && !isspace((unsigned char)**p)) {
+        if (n + 1 < capacity)
+            word[n++] = **p;
+        ++*p;
+    }
+    word[n] = '\0';
+    return n > 0;
+}
+
+static bool
+parse_number(const char *word, int base, uint64_t *out_value)
+{
+    char *end;
+    uint64_t value;
+    if (!isxdigit((unsigned char)*word))
+        return false;
+    errno = 0;
+    value = strtoull(word, &end, base);
+    if (errno != 0 || *end != '\0')
+        return false;
+    *out_value = value;
+    return true;
+}
+
+/* "fd:01:5678": the device's numbers in hexadecimal, the inode's in decimal. */
+static bool
+parse_file(char *word, struct lks_file_id *out_file)
+{
+    uint64_t major_no, minor_no, inode;
+    char *minor_word = strchr(word, ':');
+    char *inode_word = minor_word != NULL ? strchr(minor_word + 1, ':') : NULL;
+    if (inode_word == NULL)
+        return false; /* "<none>:0": a lock without a file */
+    *minor_word++ = '\0';
+    *inode_word++ = '\0';
+    if (!parse_number(word, 16, &major_no) || !parse_number(minor_word, 16, &minor_no) ||
+        !parse_number(inode_word, 10, &inode))
+        return false;
+    out_file->device = (uint64_t)makedev((unsigned)major_no, (unsigned)minor_no);
+    out_file->inode = inode;
+    return true;
+}
+
+static bool
+parse_kind(const char *word, enum lks_proclock_kind *out_kind)
+{
+    static const struct {
+        const char *word;
+        enum lks_proclock_kind kind;
+    } kinds[] = {
+        {"POSIX", LKS_PROCLOCK_PROCESS}, {"OFDLCK", LKS_PROCLOCK_DESCRIPTION},
+        {"FLOCK", LKS_PROCLOCK_FLOCK},   {"LEASE", LKS_PROCLOCK_LEASE},
+        {"DELEG", LKS_PROCLOCK_LEASE},
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        if (strcmp(word, kinds[i].word) == 0) {
+            *out_kind = kinds[i].kind;
+            return true;
+        }
+    return false;
+}
+
+/*
+ * "12: -> POSIX  ADVISORY  WRITE 1234 fd:01:5678 120 EOF".  The arrow, pushed to the right for those who
+ * wait for a waiter, marks who waits.  As written by lock_get_status() in Linux's fs/locks.c.
+ */
+bool
+lks_proclocks_parse(const char *line, struct lks_proclock *out_lock, struct lks_file_id *out_file)
+{
+    struct lks_proclock lock = {0};
+    struct lks_file_id file;
+    char word[64];
+    uint64_t number;
+    const char *p = line;
+    char *end;
+    long pid;
+
+    if (!next_word(&p, word, sizeof word) || word[strlen(word) - 1] != ':')
+        return false;
+    if (!next_word(&p, word, sizeof word))
+        return false;
+    if (strcmp(word, "->") == 0) {
+        lock.waiting = true;
+        if (!next_word(&p, word, sizeof word))
+            return false;
+    }
+    if (!parse_kind(word, &lock.kind))
+        return false;
+    if (!next_word(&p, word, sizeof word)) /* ADVISORY, MANDATORY, ACTIVE, BREAKING, ... */
+        return false;
+    if (!next_word(&p, word, sizeof word))
+        return false;
+    lock.exclusive = strcmp(word, "WRITE") == 0;
+    if (!lock.exclusive && strcmp(word, "READ") != 0)
+        return false;
+    if (!next_word(&p, word, sizeof word))
+        return false;
+    pid = strtol(word, &end, 10);
+    if (*end != '\0' || pid > INT_MAX || pid < -1)
+        return false;
+    lock.pid = pid > 0 ? (int32_t)pid : 0;
+    if (!next_word(&p, word, sizeof word) || !parse_file(word, &file))
+        return false;
+    if (!next_word(&p, word, sizeof word) || !parse_number(word, 10, &lock.first))
+        return false;
+    if (!next_word(&p, word, sizeof word))
+        return false;
+    if (strcmp(word, "EOF") == 0)
+        lock.last = UINT64_MAX;
+    else if (parse_number(word, 10, &number) && number >= lock.first)
+        lock.last = number;
+    else
+        return false;
+    *out_lock = lock;
+    *out_file = file;
+    return true;
+}
+
+static enum lockstep_status
+lines_add(struct lines *lines, const struct line *line)
+{
+    if (lines->count == lines->capacity) {
+        size_t capacity = lines->capacity == 0 ? 64 : lines->capacity * 2;
+        struct line *more = realloc(lines->line, capacity * sizeof *more);
+        if (more == NULL)
+            return LOCKSTEP_NOMEM;
+        lines->line = more;
+        lines->capacity = capacity;
+    }
+    lines->line[lines->count++] = *line;
+    return LOCKSTEP_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------
+ * Which file
+ * --------------------------------------------------------------------------------------------- */
+
+/* Device of the superblock that is mounted as `mount_id`, and whether its inode numbers are stat()'s. */
+static bool
+find_mount(const char *proc, uint64_t mount_id, uint64_t *out_device, bool *out_plain)
+{
+    char path[PATH_MAX], *text, *save = NULL;
+    unsigned reads;
+    bool found = false;
+    snprintf(path, sizeof path, "%s/self/mountinfo", proc);
+    if (read_all(path, &text, &reads) != LOCKSTEP_OK)
+        return false;
+    for (char *line = strtok_r(text, "\n", &save); line != NULL; line = strtok_r(NULL, "\n", &save)) {
+        unsigned major_no, minor_no;
+        uint64_t id;
+        const char *type = strstr(line, " - ");
+        if (type == NULL ||
+            sscanf(line, "%" SCNu64 " %*u %u:%u", &id, &major_no, &minor_no) != 3 || id != mount_id)
+            continue;
+        *out_device = (uint64_t)makedev(major_no, minor_no);
+        *out_plain = strncmp(type + 3, "overlay ", 8) != 0;
+        found = true;
+        break;
+    }
+    free(text);
+    return found;
+}
+
+static void
+find_target(const char *proc, const char *path, struct target *target)
+{
+    struct stat st;
+    bool plain = false, found = false;
+
+    memset(target, 0, sizeof *target);
+    if (stat(path, &st) != 0)
+        return;
+    target->exists = true;
+    target->seen.device = (uint64_t)st.st_dev;
+    target->seen.inode = (uint64_t)st.st_ino;
+    target->kernel = target->seen;
+#ifdef STATX_MNT_ID
+    struct statx stx;
+    if (statx(AT_FDCWD, path, AT_STATX_SYNC_AS_STAT, STATX_MNT_ID, &stx) == 0 &&
+        (stx.stx_mask & STATX_MNT_ID) != 0)
+        found = find_mount(proc, stx.stx_mnt_id, &target->kernel.device, &plain);
+#endif
+    target->certain = found && plain;
+}
+
+/* The target that lines call `file`, or -1. */
+static int
+target_of_line(const struct target *targets, size_t count, const struct lks_file_id *file)
+{
+    for (size_t i = 0; i < count; i++)
+        if (targets[i].exists && lks_file_same(&targets[i].kernel, file))
+            return (int)i;
+    return -1;
+}
+
+/* ------------------------------------------------------------------------------------------------
+ * Every descriptor of every process
+ * --------------------------------------------------------------------------------------------- */
+
+/* Called with each lock line of each descriptor; `link` leads to the open file. */
+typedef enum lockstep_status (*scan_fn)(void *arg, const char *link, struct line *line);
+
+static enum lockstep_status
+scan_descriptor(const char *proc, const char *pid, const char *fd, scan_fn each, void *arg)
+{
+    char path[PATH_MAX], *text, *save = NULL;
+    unsigned reads;
+    enum lockstep_status status = LOCKSTEP_OK;
+    snprintf(path, sizeof path, "%s/%s/fdinfo/%s", proc, pid, fd);
+    if (read_all(path, &text, &reads) != LOCKSTEP_OK)
+        return LOCKSTEP_OK; /* it was closed meanwhile */
+    snprintf(path, sizeof path, "%s/%s/fd/%s", proc, pid, fd);
+    for (char *row = strtok_r(text, "\n", &save); row != NULL && status == LOCKSTEP_OK;
+         row = strtok_r(NULL, "\n", &save)) {
+        struct line line;
+        if (strncmp(row, "lock:", 5) != 0 || !lks_proclocks_parse(row + 5, &line.lock, &line.file))
+            continue;
+        line.lock.pid = (int32_t)strtol(pid, NULL, 10);
+        status = each(arg, path, &line);
+    }
+    free(text);
+    return status;
+}
+
+static enum lockstep_status
+scan_descriptors(const char *proc, scan_fn each, void *arg)
+{
+    char path[PATH_MAX];
+    struct dirent *process, *fd;
+    enum lockstep_status status = LOCKSTEP_OK;
+    DIR *all = opendir(proc);
+    if (all == NULL) {
+        lks_os_set_errno(errno);
+        return lks_os_status(errno);
+    }
+    while (status == LOCKSTEP_OK && (process = readdir(all)) != NULL) {
+        DIR *fds;
+        if (!isdigit((unsigned char)process->d_name[0]))
+            continue;
+        snprintf(path, sizeof path, "%s/%s/fdinfo", proc, process->d_name);
+        fds = opendir(path);
+        if (fds == NULL)
+            continue; /* gone, or not ours to look at */
+        while (status == LOCKSTEP_OK && (fd = readdir(fds)) != NULL)
+            if (isdigit((unsigned char)fd->d_name[0]))
+                status = scan_descriptor(proc, process->d_name, fd->d_name, each, arg);
+        closedir(fds);
+    }
+    closedir(all);
+    return status;
+}
+
+struct learning {
+    struct target *targets;
+    size_t count;
+    bool learnt;
+};
+
+/* A lock on a descriptor that stat() says is the target: the line tells the kernel's name for it. */
+static enum lockstep_status
+learn(void *arg, const char *link, struct line *line)
+{
+    struct learning *learning = arg;
+    struct statx stx;
+    struct lks_file_id seen;
+    /* From memory only: the file may be on a server that is gone. */
+    if (statx(AT_FDCWD, link, AT_STATX_DONT_SYNC, STATX_INO, &stx) != 0)
+        return LOCKSTEP_OK;
+    seen.device = (uint64_t)makedev(stx.stx_dev_major, stx.stx_dev_minor);
+    seen.inode = stx.stx_ino;
+    for (size_t i = 0; i < learning->count; i++) {
+        struct target *target = &learning->targets[i];
+        if (target->exists && !target->certain && lks_file_same(&target->seen, &seen)) {
+            target->kernel = line->file;
+            target->certain = true;
+            learning->learnt = true;
+        }
+    }
+    return LOCKSTEP_OK;
+}
+
+struct holders {
+    const struct target *targets;
+    size_t count;
+    struct lines found;
+};
+
+static enum lockstep_status
+note_holder(void *arg, const char *link, struct line *line)
+{
+    struct holders *holders = arg;
+    int file_no = target_of_line(holders->targets, holders->count, &line->file);
+    (void)link;
+    if (file_no < 0 || line->lock.kind != LKS_PROCLOCK_DESCRIPTION)
+        return LOCKSTEP_OK;
+    line->lock.file_no = (uint32_t)file_no;
+    return lines_add(&holders->found, line);
+}
+
+/* ------------------------------------------------------------------------------------------------
+ * Together
+ * --------------------------------------------------------------------------------------------- */
+
+static enum lockstep_status
+read_lines(const char *proc, struct lines *out_lines, unsigned *out_reads)
+{
+    char path[PATH_MAX], *text, *save = NULL;
+    struct lines lines = {0};
+    enum lockstep_status status;
+    snprintf(path, sizeof path, "%s/locks", proc);
+    status = read_all(path, &text, out_reads);
+    if (status != LOCKSTEP_OK)
+        return status;
+    for (char *row = strtok_r(text, "\n", &save); row != NULL && status == LOCKSTEP_OK;
+         row = strtok_r(NULL, "\n", &save)) {
+        struct line line;
+        if (lks_proclocks_parse(row, &line.lock, &line.file))
+            status = lines_add(&lines, &line);
+    }
+    free(text);
+    if (status != LOCKSTEP_OK) {
+        free(lines.line);
+        return status;
+    }
+    *out_lines = lines;
+    return LOCKSTEP_OK;
+}
+
+/* Keeps the lines about targets and says which. */
+static void
+keep_targets(struct lines *lines, const struct target *targets, size_t count)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < lines->count; i++) {
+        struct line line = lines->line[i];
+        int file_no = target_of_line(targets, count, &line.file);
+        if (file_no < 0)
+            continue;
+        line.lock.file_no = (uint32_t)file_no;
+        lines->line[kept++] = line;
+    }
+    lines->count = kept;
+}
+
+static bool
+same_lock(const struct lks_proclock *a, const struct lks_proclock *b)
+{
+    return a->kind == b->kind && a->exclusive == b->exclusive && a->waiting == b->waiting &&
+           a->file_no == b->file_no && a->first == b->first && a->last == b->last;
+}
+
+static bool
+same_lines(const struct lines *a, const struct lines *b)
+{
+    if (a->count != b->count)
+        return false;
+    for (size_t i = 0; i < a->count; i++)
+        if (!same_lock(&a->line[i].lock, &b->line[i].lock) ||
+            a->line[i].lock.pid != b->line[i].lock.pid)
+            return false;
+    return true;
+}
+
+/*
+ * The lock lines about the targets.  A list that came in several pieces is read again until it comes out
+ * the same twice; of locks that never rest the last look counts.
+ */
+static enum lockstep_status
+read_target_lines(const char *proc, const struct target *targets, size_t count,
+                  struct lines *out_lines)
+{
+    struct lines before = {0};
+    for (unsigned round = 0;; round++) {
+        struct lines now;
+        unsigned reads;
+        bool settled;
+        enum lockstep_status status = read_lines(proc, &now, &reads);
+        if (status != LOCKSTEP_OK) {
+            free(before.line);
+            return status;
+        }
+        keep_targets(&now, targets, count);
+        settled = reads <= 1 || (round > 0 && same_lines(&before, &now));
+        free(before.line);
+        if (settled || round + 1 >= READS_AT_MOST) {
+            *out_lines = now;
+            return LOCKSTEP_OK;
+        }
+        before = now;
+    }
+}
+
+/* The targets whose kernel name is a guess and that no line mentions: are they open somewhere? */
+static enum lockstep_status
+learn_names(const char *proc, struct target *targets, size_t count, const struct lines *lines,
+            bool *out_learnt)
+{
+    struct learning learning = {targets, count, false};
+    bool wanted = false;
+    enum lockstep_status status;
+    for (size_t i = 0; i < count; i++) {
+        bool mentioned = false;
+        for (size_t k = 0; k < lines->count; k++)
+            mentioned = mentioned || lines->line[k].lock.file_no == i;
+        wanted = wanted || (targets[i].exists && !targets[i].certain && !mentioned);
+    }
+    *out_learnt = false;
+    if (!wanted)
+        return LOCKSTEP_OK;
+    status = scan_descriptors(proc, learn, &learning);
+    *out_learnt = learning.learnt;
+    return status;
+}
+
+/*
+ * /proc/locks says -1 for the holder of a description's lock.  The lines of one kind, mode and range are
+ * replaced by the descriptors that show the same line; lines beyond those keep an unknown holder.
+ */
+static enum lockstep_status
+name_description_holders(const char *proc, const struct target *targets, size_t count,
+                         struct lines *lines)
+{
+    struct holders holders = {targets, count, {0}};
+    struct lines out = {0};
+    bool wanted = false;
+    enum lockstep_status status;
+
+    for (size_t i = 0; i < lines->count; i++)
+        wanted = wanted || (lines->line[i].lock.kind == LKS_PROCLOCK_DESCRIPTION &&
+                            !lines->line[i].lock.waiting);
+    if (!wanted)
+        return LOCKSTEP_OK;
+    status = scan_descriptors(proc, note_holder, &holders);
+    for (size_t i = 0; i < lines->count && status == LOCKSTEP_OK; i++) {
+        const struct line *line = &lines->line[i];
+        size_t ahead = 0, alike = 0, shown = 0;
+        if (line->lock.kind != LKS_PROCLOCK_DESCRIPTION || line->lock.waiting) {
+            status = lines_add(&out, line);
+            continue;
+        }
+        for (size_t k = 0; k < lines->count; k++) {
+            bool like = same_lock(&lines->line[k].lock, &line->lock);
+            ahead += like && k < i;
+            alike += like;
+        }
+        /* The k-th line takes the k-th holder, the last line all that are left. */
+        for (size_t k = 0; k < holders.found.count && status == LOCKSTEP_OK; k++) {
+            if (!same_lock(&holders.found.line[k].lock, &line->lock))
+                continue;
+            if (shown == ahead || (shown > ahead && ahead + 1 == alike))
+                status = lines_add(&out, &holders.found.line[k]);
+            shown++;
+        }
+        if (shown <= ahead && status == LOCKSTEP_OK)
+            status = lines_add(&out, line);
+    }
+    free(holders.found.line);
+    if (status != LOCKSTEP_OK) {
+        free(out.line);
+        return status;
+    }
+    free(lines->line);
+    *lines = out;
+    return LOCKSTEP_OK;
+}
+
+enum lockstep_status
+lks_proclocks_collect(const char *proc, const char *const *paths, size_t path_count,
+                      struct lks_proclock **out_locks, size_t *out_count)
+{
+    struct target *targets = calloc(path_count + 1, sizeof *targets);
+    struct lks_proclock *locks;
+    struct lines lines = {0};
+    bool learnt;
+    enum lockstep_status status;
+
+    if (targets == NULL)
+        return LOCKSTEP_NOMEM;
+    for (size_t i = 0; i < path_count; i++)
+        find_target(proc, paths[i], &targets[i]);
+    status = read_target_lines(proc, targets, path_count, &lines);
+    if (status != LOCKSTEP_OK)
+        goto free_targets;
+    status = learn_names(proc, targets, path_count, &lines, &learnt);
+    if (status == LOCKSTEP_OK && learnt) {
+        free(lines.line);
+        memset(&lines, 0, sizeof lines);
+        status = read_target_lines(proc, targets, path_count, &lines);
+    }
+    if (status == LOCKSTEP_OK)
+        status = name_description_holders(proc, targets, path_count, &lines);
+    if (status != LOCKSTEP_OK)
+        goto free_lines;
+    locks = calloc(lines.count + 1, sizeof *locks);
+    if (locks == NULL) {
+        status = LOCKSTEP_NOMEM;
+        goto free_lines;
+    }
+    for (size_t i = 0; i < lines.count; i++)
+        locks[i] = lines.line[i].lock;
+    *out_locks = locks;
+    *out_count = lines.count;
+free_lines:
+    free(lines.line);
+free_targets:
+    free(targets);
+    return status;
+}
+
+/* "1234 (name (with) anything) S 1 ...": the name ends at the last bracket, field 22 is the start time. */
+bool
+lks_proclocks_look(const char *proc, int32_t pid, struct lks_proclocks_process *out_process)
+{
+    struct lks_proclocks_process process = {0};
+    char path[PATH_MAX], *text, *name, *end, *p;
+    unsigned reads;
+    size_t length;
+    if (pid <= 0)
+        return false;
+    snprintf(path, sizeof path, "%s/%d/stat", proc, (int)pid);
+    if (read_all(path, &text, &reads) != LOCKSTEP_OK)
+        return false;
+    name = strchr(text, '(');
+    end = strrchr(text, ')');
+    if (name == NULL || end == NULL || end < name || end[1] != ' ' || end[2] == '\0') {
+        free(text);
+        return false;
+    }
+    length = (size_t)(end - name - 1);
+    if (length > sizeof process.program - 1)
+        length = sizeof process.program - 1;
+    memcpy(process.program, name + 1, length);
+    process.state = end[2];
+    p = end + 1;
+    for (int field = 3; field <= 22 && p != NULL; field++) {
+        if (field == 22)
+            process.start_time = strtoull(p + 1, NULL, 10);
+        p = strchr(p + 1, ' ');
+    }
+    free(text);
+    *out_process = process;
+    return true;
+}

@@ -1,0 +1,64 @@
+/*
+ * Who holds and who waits for locks on a file, and what is to be learnt of the holders: /proc/locks,
+ * /proc/PID/fdinfo, /proc/PID/stat.
+ *
+ * The files themselves are never opened: closing any descriptor of a file drops all the POSIX locks that
+ * the calling process has on it.  `proc` is where procfs is mounted, "/proc" but in tests.
+ *
+ * The kernel lists locks a page at a time, so of locks that come and go meanwhile some may be missing.
+ * Holders outside our pid namespace are not listed by it (Linux 4.14), or as process 0.
+ */
+#ifndef LKS_OS_PROCLOCKS_H
+#define LKS_OS_PROCLOCKS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "os/file.h"
+#include "os/process.h"
+
+enum lks_proclock_kind {
+    LKS_PROCLOCK_PROCESS,     /* POSIX record lock */
+    LKS_PROCLOCK_DESCRIPTION, /* open-file-description lock */
+    LKS_PROCLOCK_FLOCK,       /* flock(2) */
+    LKS_PROCLOCK_LEASE        /* F_SETLEASE or a delegation */
+};
+
+struct lks_proclock {
+    enum lks_proclock_kind kind;
+    bool exclusive;
+    bool waiting;
+    int32_t pid;       /* 0: cannot be found out */
+    uint32_t file_no;  /* index of the path that was asked for */
+    uint64_t first;    /* first byte */
+    uint64_t last;     /* last byte; UINT64_MAX: to the end of the file */
+};
+
+/*
+ * One line of /proc/locks, or what follows "lock:" in an fdinfo file.  False if it is neither.  *out_file
+ * is as the kernel names the file, which is not always what stat() says.  file_no is 0.
+ */
+bool lks_proclocks_parse(const char *line, struct lks_proclock *out_lock, struct lks_file_id *out_file);
+
+/*
+ * All locks on the files of these names, waiters after the holders they wait for.  A description's lock is
+ * listed once for each process that has the description and that may be looked at.  free() *out_locks.
+ * Names that lead nowhere are passed over.  IOERR or CANTOPEN: /proc is missing; NOMEM.
+ */
+LKS_CHECKED enum lockstep_status lks_proclocks_collect(const char *proc, const char *const *paths,
+                                                       size_t path_count,
+                                                       struct lks_proclock **out_locks,
+                                                       size_t *out_count);
+
+struct lks_proclocks_process {
+    char program[LKS_PROGRAM_SIZE]; /* as the kernel has it: 15 bytes */
+    char state;                     /* 'R', 'S', 'D', 'T', ... */
+    uint64_t start_time;            /* clock ticks since boot */
+};
+
+/* False if there is no such process, or we may not know. */
+bool lks_proclocks_look(const char *proc, int32_t pid, struct lks_proclocks_process *out_process);
+
+#endif

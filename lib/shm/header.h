@@ -1,0 +1,33 @@
+/* The coordination file's identity: made once, checked by everybody who joins. */
+#ifndef LKS_SHM_HEADER_H
+#define LKS_SHM_HEADER_H
+
+#include "base/status.h"
+#include "os/file.h"
+#include "os/process.h"
+#include "shm/layout.h"
+
+/*
+ * Makes a fresh file of `shm`, which is zeros: identity and state, nothing committed.  Holding DMS1, with
+ * nobody connected.
+ */
+void lks_header_make(struct lks_shm *shm, const struct lks_file_id *database,
+                     const char boot_id[LKS_BOOT_ID_SIZE], uint32_t unit_log2);
+
+enum lks_header_verdict {
+    LKS_HEADER_GOOD,
+    LKS_HEADER_EMPTY,     /* no identity was ever finished: nothing to lose */
+    LKS_HEADER_DAMAGED,   /* truncated, scribbled or not ours at all */
+    LKS_HEADER_FORMAT,    /* made by another version or kind of build */
+    LKS_HEADER_OTHER_BOOT,
+    LKS_HEADER_OTHER_FILE /* belongs to another database */
+};
+
+/* `file_bytes` is the file's size: nothing beyond it is touched. */
+enum lks_header_verdict lks_header_check(const struct lks_shm *shm, uint64_t file_bytes,
+                                         const struct lks_file_id *database,
+                                         const char boot_id[LKS_BOOT_ID_SIZE]);
+/* The verdict in words, to end a sentence about the file. */
+const char *lks_header_words(enum lks_header_verdict verdict);
+
+#endif

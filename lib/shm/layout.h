@@ -1,0 +1,367 @@
+/*
+ * Every byte that processes share: the coordination file "<db>-lockstep".
+ *
+ *   0                 struct lks_shm: identity, state, clients, slots, waiters, ring, buckets
+ *   LKS_SHM_BYTES     chunk 0, chunk 1, ...: each LKS_CHUNK_DATA / unit descriptors, padded to 4096
+ *                     bytes, then as many blocks of one unit each
+ *
+ * A *unit* is the stretch of the database file that a block holds one version of: the page size of the
+ * database, as a rule.  Unit number n covers bytes [n * unit, (n + 1) * unit).  Blocks are numbered from 1
+ * through all chunks; 0 means none.
+ *
+ * Whoever reads a number here checks it against its bound before using it as an index, and bounds every
+ * walk, for the file may be damaged.  Changing anything changes LKS_SHM_FORMAT.
+ *
+ * "holding" below: WRITER is ownership of state.writer; DMS1, WORKER, CLIENT are byte locks.
+ */
+#ifndef LKS_SHM_LAYOUT_H
+#define LKS_SHM_LAYOUT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/atomic.h"
+
+#define LKS_SHM_MAGIC "Lockstep coord\n" /* 16 bytes with its NUL */
+#define LKS_SHM_FORMAT 1u
+#define LKS_SHM_SUFFIX "-lockstep"
+
+#define LKS_MAX_CLIENTS 256u
+#define LKS_MAX_SLOTS 1024u /* slot 0 is the worker's */
+#define LKS_MAX_WAITERS 512u
+#define LKS_RING_SIZE 256u
+#define LKS_MAX_BUCKETS 65536u
+#define LKS_CHUNK_DATA (1024u * 1024u)
+#define LKS_WORKER_SLOT 0u
+#define LKS_CACHE_LINE 64u
+
+/*
+ * Byte-range locks on the coordination file, POSIX record locks of the process.  Far beyond its end, and
+ * numbered in the order in which they are taken.
+ */
+#define LKS_LOCK_BASE 0x3000000000000000ull
+enum lks_lock_byte {
+    LKS_BYTE_DMS1 = 0,
+    LKS_BYTE_DMS2 = 1,
+    LKS_BYTE_DMS3 = 2,
+    LKS_BYTE_ROTRANS = 3,
+    LKS_BYTE_WORKER = 4,
+    LKS_BYTE_CHECKPOINTER = 5,
+    LKS_BYTE_CLIENT0 = 16 /* CLIENT(i) = LKS_BYTE_CLIENT0 + i */
+};
+
+/*
+ * What the file is about.
+ *
+ * Written once, under DMS1 held by a first client with nobody connected, checksum last; constant
+ * afterwards, so plain bytes.
+ * Death: a half-written identity has a wrong checksum and the next first client makes the file anew.
+ */
+struct lks_shm_identity {
+    char magic[16];
+    uint32_t format;
+    uint32_t byte_order; /* 0x01020304 as the writer saw it */
+    uint32_t shm_bytes;  /* sizeof(struct lks_shm): another layout, another number */
+    uint32_t word_bits;
+    char boot_id[40];
+    uint64_t device; /* of the database file */
+    uint64_t inode;
+    uint64_t made_ns;  /* CLOCK_MONOTONIC */
+    uint32_t checksum; /* of all bytes ahead of it */
+    uint32_t reserved;
+};
+
+/*
+ * One process that is connected.
+ *
+ * field        written by          holding            order
+ * pid          its owner           DMS1, CLIENT(i)    release, last; 0 = free
+ * the others   its owner           DMS1, CLIENT(i)    relaxed
+ * pid = 0      owner or reaper     CLIENT(i)          release
+ *
+ * Read by anybody, for people; whether a client lives is said by the lock CLIENT(i) only.
+ * Death: the entry stays.  Whoever finds CLIENT(i) free takes it, clears what client i left, frees it.
+ */
+struct lks_shm_client {
+    struct lks_a32 pid;
+    struct lks_a32 flags; /* LKS_CLIENT_* */
+    struct lks_a64 start_time;
+    struct lks_a64 pid_namespace;
+    struct lks_a64 since_ns;
+    struct lks_a64 program[4]; /* bytes of the name, NUL-padded */
+    struct lks_a32 connections;
+    struct lks_a32 pad[15];
+};
+#define LKS_CLIENT_READONLY 1u
+
+/*
+ * One transaction's claim on a snapshot: word = snapshot << 16 | client << 4 | state.
+ *
+ * field      written by          holding        order
+ * word       claimer             the slot       CAS from 0 takes it, release afterwards
+ *            reaper              CLIENT(i)      CAS to 0
+ * size       claimer             the slot       relaxed, before {S, active} is stored
+ * others     claimer             the slot       relaxed, hints
+ *
+ * Read without a lock by lks_horizon_scan(), acquire.  A claimer stores {S, claiming}, fences (seq_cst,
+ * as the scan does) and reads `committed` again: a scan that missed the claim ran after a `committed`
+ * which the second look sees.
+ * R1     a snapshot never falls while a transaction uses the slot.
+ * Death: the slot stays claimed.  Until a reaper clears it, blocks are kept too long, never reused too
+ *        soon.
+ */
+struct lks_shm_slot {
+    struct lks_a64 word;
+    struct lks_a64 size; /* bytes of the database at the snapshot */
+    struct lks_a64 since_ns;
+    struct lks_a32 thread;
+    struct lks_a32 connection;
+    struct lks_a64 pad[4];
+};
+enum lks_slot_state { LKS_SLOT_FREE = 0, LKS_SLOT_CLAIMING = 1, LKS_SLOT_ACTIVE = 2 };
+
+/*
+ * One connection that waits for the writer lock: word = client << 4 | state.
+ *
+ * field       written by         holding          order
+ * word        waiter             the entry        CAS from 0 takes it, release afterwards
+ *             reaper             CLIENT(i)        CAS to 0; or anybody once AWAY for LKS_AWAY_MAX_NS
+ * sequence    waiter             the entry        relaxed, before word becomes WAITING
+ * bell        waiter, waker      -                seq_cst add; a futex
+ * others      waiter             the entry        relaxed
+ *
+ * A waiter that returns to SQLite between two sleeps is AWAY and keeps its place.
+ * Q1     the bell says "look again", never who owns the lock.
+ * Death: the entry stays until reaped; a reservation for it expires.
+ */
+struct lks_shm_waiter {
+    struct lks_a32 word;
+    struct lks_a32 bell;
+    struct lks_a64 sequence;
+    struct lks_a64 since_ns;
+    struct lks_a64 touched_ns; /* when it went AWAY */
+    struct lks_a32 thread;
+    struct lks_a32 connection;
+    struct lks_a64 pad[3];
+};
+enum lks_waiter_state { LKS_WAITER_FREE = 0, LKS_WAITER_WAITING = 1, LKS_WAITER_AWAY = 2 };
+
+/*
+ * What commit `id` was, at ring[id % LKS_RING_SIZE].
+ *
+ * Written by the owner of WRITER before `committed` reaches id: id = 0, fence, fields, id (release).
+ * Read by anybody: id (acquire), fields, fence, id again.
+ * Death: an entry beyond `committed` belongs to nobody and is written over.
+ */
+struct lks_shm_commit {
+    struct lks_a64 id;
+    struct lks_a64 size; /* bytes of the database after the commit */
+    struct lks_a64 time_ns;
+    struct lks_a64 pad;
+};
+
+/*
+ * One block: a version of one unit.
+ *
+ * field      written by      holding     order
+ * id         writer          WRITER      relaxed, before the block is linked
+ * unit_no    writer          WRITER      relaxed, before the block is linked
+ * next       writer          WRITER      relaxed before it is linked, release when a successor is unlinked
+ * state      writer          WRITER      relaxed; read by owners of WRITER only
+ * free_next  writer          WRITER      relaxed; read by owners of WRITER only
+ * gate       writer          WRITER      relaxed; read by owners of WRITER only
+ * data       writer          WRITER      plain bytes, before `committed` reaches id
+ *
+ * Walked without a lock by readers, acquire on bucket and next.
+ * B1     a block that a reader may stand on keeps id, unit_no, next and data: it is handed out again only
+ *        when gate < committed and gate < every used slot's snapshot.
+ * B2     of one unit, ids fall strictly along a chain.
+ * Death: the next owner of WRITER unlinks every block with id > committed and rebuilds the freelist from
+ *        the chains; nothing on the freelist is trusted.
+ */
+struct lks_shm_block {
+    struct lks_a64 id;
+    struct lks_a64 gate;
+    struct lks_a32 unit_no;
+    struct lks_a32 next;
+    struct lks_a32 free_next;
+    struct lks_a32 state;
+};
+enum lks_block_state { LKS_BLOCK_FREE = 0, LKS_BLOCK_USED = 1 };
+
+/*
+ * The state of the database.
+ *
+ * field            written by         holding           order
+ * committed        writer             WRITER            release; the commit itself
+ * writer           anybody            -                 CAS, seq_cst; see coord/queue.c
+ * writer_*         owner of WRITER    WRITER            relaxed, hints
+ * reserved_ns      owner of WRITER    WRITER            relaxed, before the CAS to RESERVED
+ * queue_flags      anybody            -                 or/and, seq_cst
+ * next_sequence    anybody            -                 add
+ * sync_needed      writer             WRITER            relaxed, before committed
+ * unit_log2        writer             WRITER            release; 0 while it changes: see store/reunit.c
+ * chunks           writer             WRITER            release, after the space is there
+ * free_*, blocks_* writer             WRITER            relaxed
+ * flushed          worker             WORKER            release, after the batch is in the file
+ * durable          worker             WORKER            release, after the last sync
+ * file_*           worker             WORKER            relaxed, before flushed
+ * next_*           worker             WORKER            release, before the journal is sealed
+ * failures         worker             WORKER            add, after last_errno
+ * sync_wanted      anybody            -                 max
+ * work_bell        anybody            -                 add; futex of worker threads
+ * flush_bell       worker             WORKER            add; futex of those who wait for tickets or space
+ * slots_high       anybody            -                 max, before the slot is claimed
+ * waiters_high     anybody            -                 max, before the entry is taken
+ * settings         anybody            -                 relaxed
+ * tripwire         worker, writer     WRITER or DMS1    relaxed; 1: byte 18 of the file may be 3
+ *
+ * worker           its holder         WORKER            relaxed, a hint: client + 1, 0 nobody
+ *
+ * S1     durable <= committed, flushed <= committed.
+ * S2     whoever finds no block of a unit at its snapshot finds it in the file, until next_id passes that
+ *        snapshot; then a block is there if the file was changed, so it looks again after reading.
+ * Death: between next_* and flushed the file may be at either state, mid-way with a hot journal.  The next
+ *        owner of WORKER rolls the journal back and is then at flushed or at next_id; both are safe to call
+ *        flushed, as blocks stay in their chains until flushed passes them.
+ */
+struct lks_shm_state {
+    _Alignas(64) struct lks_a64 committed;
+    _Alignas(64) struct lks_a64 writer;
+    struct lks_a64 reserved_ns;
+    struct lks_a64 writer_since_ns;
+    struct lks_a32 writer_thread;
+    struct lks_a32 writer_connection;
+    _Alignas(64) struct lks_a32 queue_flags;
+    struct lks_a32 waiters_high;
+    struct lks_a64 next_sequence;
+    _Alignas(64) struct lks_a32 unit_log2;
+    struct lks_a32 chunks;
+    struct lks_a32 slots_high;
+    struct lks_a32 tripwire;
+    struct lks_a32 max_lag_ms;
+    struct lks_a32 bucket_mask;
+    struct lks_a64 store_limit;
+    struct lks_a64 hard_limit;
+    _Alignas(64) struct lks_a32 free_head;
+    struct lks_a32 free_tail;
+    struct lks_a32 free_count;
+    struct lks_a32 blocks_used; /* linked into chains */
+    struct lks_a32 blocks_fresh; /* highest block ever handed out: beyond it nothing was touched */
+    struct lks_a32 pad0;
+    struct lks_a64 sync_needed; /* newest commit that asked for more than OFF */
+    struct lks_a64 swept_flushed; /* value of flushed that the last sweep used */
+    _Alignas(64) struct lks_a64 flushed;
+    struct lks_a64 durable;
+    struct lks_a64 file_size;
+    struct lks_a64 file_counter; /* LKS_FILE_COUNTER(change counter, version-valid-for) */
+    struct lks_a64 next_id;
+    struct lks_a64 next_size;
+    struct lks_a64 next_counter;
+    _Alignas(64) struct lks_a64 batches;
+    struct lks_a64 failures;
+    struct lks_a32 last_errno;
+    struct lks_a32 flush_bell;
+    struct lks_a32 work_bell;
+    struct lks_a32 worker_asleep; /* hint: 1 if a commit should ring work_bell */
+    struct lks_a32 worker;
+    struct lks_a32 pad1;
+    struct lks_a64 sync_wanted;
+    struct lks_a64 pending_since_ns; /* when the store last became non-empty, for bounded lag */
+    struct lks_a64 written_units;
+};
+
+/* Bits of queue_flags. */
+#define LKS_QUEUE_WAITERS 1u  /* somebody may be waiting */
+#define LKS_QUEUE_STARVING 2u /* somebody has waited long enough to be handed the lock */
+#define LKS_QUEUE_RUNG 4u     /* the head's bell was rung and it has not slept since */
+
+struct lks_shm {
+    union {
+        struct lks_shm_identity identity;
+        char identity_page[4096 - sizeof(struct lks_shm_state) % 4096];
+    };
+    struct lks_shm_state state;
+    struct lks_shm_client clients[LKS_MAX_CLIENTS];
+    struct lks_shm_slot slots[LKS_MAX_SLOTS];
+    struct lks_shm_waiter waiters[LKS_MAX_WAITERS];
+    struct lks_shm_commit ring[LKS_RING_SIZE];
+    struct lks_a32 buckets[LKS_MAX_BUCKETS];
+};
+#define LKS_SHM_BYTES sizeof(struct lks_shm)
+
+_Static_assert(sizeof(struct lks_shm_client) == 128, "layout");
+_Static_assert(sizeof(struct lks_shm_slot) == 64, "layout");
+_Static_assert(sizeof(struct lks_shm_waiter) == 64, "layout");
+_Static_assert(sizeof(struct lks_shm_commit) == 32, "layout");
+_Static_assert(sizeof(struct lks_shm_block) == 32, "layout");
+_Static_assert(offsetof(struct lks_shm, clients) == 4096, "layout");
+_Static_assert(sizeof(struct lks_shm) % 4096 == 0, "layout");
+
+/* The writer word: generation << 24 | waiter << 14 | client << 2 | state. */
+enum lks_writer_state { LKS_WRITER_FREE = 0, LKS_WRITER_OWNED = 1, LKS_WRITER_RESERVED = 2 };
+
+static inline uint64_t
+lks_writer_word(uint64_t generation, uint32_t waiter, uint32_t client, enum lks_writer_state state)
+{
+    return generation << 24 | (uint64_t)waiter << 14 | (uint64_t)client << 2 | (uint64_t)state;
+}
+static inline enum lks_writer_state
+lks_writer_state_of(uint64_t word)
+{
+    return (enum lks_writer_state)(word & 3u);
+}
+static inline uint32_t
+lks_writer_client(uint64_t word)
+{
+    return (uint32_t)(word >> 2) & 0xfffu;
+}
+static inline uint32_t
+lks_writer_waiter(uint64_t word)
+{
+    return (uint32_t)(word >> 14) & 0x3ffu;
+}
+static inline uint64_t
+lks_writer_generation(uint64_t word)
+{
+    return word >> 24;
+}
+
+static inline uint64_t
+lks_slot_word(uint64_t snapshot, uint32_t client, enum lks_slot_state state)
+{
+    return snapshot << 16 | (uint64_t)client << 4 | (uint64_t)state;
+}
+static inline enum lks_slot_state
+lks_slot_state_of(uint64_t word)
+{
+    return (enum lks_slot_state)(word & 15u);
+}
+static inline uint32_t
+lks_slot_client(uint64_t word)
+{
+    return (uint32_t)(word >> 4) & 0xfffu;
+}
+static inline uint64_t
+lks_slot_snapshot(uint64_t word)
+{
+    return word >> 16;
+}
+
+static inline uint32_t
+lks_waiter_word(uint32_t client, enum lks_waiter_state state)
+{
+    return client << 4 | (uint32_t)state;
+}
+static inline enum lks_waiter_state
+lks_waiter_state_of(uint32_t word)
+{
+    return (enum lks_waiter_state)(word & 15u);
+}
+static inline uint32_t
+lks_waiter_client(uint32_t word)
+{
+    return word >> 4;
+}
+
+#endif

@@ -1,0 +1,588 @@
+#include "store/batch.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/crashpoint.h"
+#include "base/log.h"
+#include "coord/client.h"
+#include "coord/reader.h"
+#include "os/futex.h"
+#include "store/dbfile.h"
+#include "store/pagetable.h"
+#include "store/store.h"
+
+#define STOCK_WAIT_MS 50u
+#define WRITER_WAIT_NS (1000 * LKS_NS_PER_MS)
+#define RUN_BYTES (1u << 20) /* neighbours are written and read together up to this */
+#define DRAIN_WAIT_MS 10000u
+#define LOG_AGAIN_NS (10000 * LKS_NS_PER_MS)
+
+/* The newest version <= target of one unit. */
+struct change {
+    uint64_t id;
+    uint32_t unit_no;
+    uint32_t block;
+};
+
+struct batch {
+    struct lockstep_db *db;
+    struct lks_store *store;
+    const struct lks_geometry *g;
+    struct lks_reader pin;
+    uint64_t from;      /* flushed when it began */
+    uint64_t target;
+    uint64_t size;      /* of the database at target, bytes */
+    uint64_t file_size; /* of the file now */
+    uint64_t file_size_after;
+    uint32_t page_size; /* of the database in the file now */
+    bool sync;
+    bool shrink;        /* nobody needs what lies beyond `size` */
+    bool sealed;
+    struct change *changes;
+    size_t count, capacity;
+    unsigned char *run;
+};
+
+static enum lockstep_status
+collect(void *arg, uint32_t block, const struct lks_shm_block *b)
+{
+    struct batch *batch = arg;
+    uint64_t id = lks_a64_relaxed(&b->id);
+    if (id <= batch->from || id > batch->target)
+        return LOCKSTEP_OK;
+    if (batch->count == batch->capacity) {
+        size_t capacity = batch->capacity == 0 ? 1024 : 2 * batch->capacity;
+        struct change *grown = realloc(batch->changes, capacity * sizeof *grown);
+        if (grown == NULL)
+            return LOCKSTEP_NOMEM;
+        batch->changes = grown;
+        batch->capacity = capacity;
+    }
+    batch->changes[batch->count].id = id;
+    batch->changes[batch->count].unit_no = lks_a32_relaxed(&b->unit_no);
+    batch->changes[batch->count].block = block;
+    batch->count++;
+    return LOCKSTEP_OK;
+}
+
+static int
+by_unit_newest_first(const void *a, const void *b)
+{
+    const struct change *x = a, *y = b;
+    if (x->unit_no != y->unit_no)
+        return x->unit_no < y->unit_no ? -1 : 1;
+    return x->id > y->id ? -1 : x->id < y->id ? 1 : 0;
+}
+
+/* Step 3.  Units that lie beyond the database's end at target need not be written. */
+static enum lockstep_status
+collect_changes(struct batch *batch)
+{
+    size_t i, n = 0;
+    enum lockstep_status status =
+        lks_pagetable_walk(batch->db->shm, batch->g, collect, batch);
+    if (status != LOCKSTEP_OK)
+        return status;
+    if (batch->count > 0)
+        qsort(batch->changes, batch->count, sizeof *batch->changes, by_unit_newest_first);
+    for (i = 0; i < batch->count; i++) {
+        const struct change *c = &batch->changes[i];
+        if (n > 0 && batch->changes[n - 1].unit_no == c->unit_no)
+            continue;
+        if (((uint64_t)c->unit_no << batch->g->unit_log2) >= batch->size)
+            continue;
+        batch->changes[n++] = *c;
+    }
+    batch->count = n;
+    return LOCKSTEP_OK;
+}
+
+/* Reads from the file; what lies beyond its end is zeros. */
+static enum lockstep_status
+read_file(struct batch *batch, uint64_t offset, void *buf, size_t size)
+{
+    size_t got = 0;
+    enum lockstep_status status =
+        batch->db->io->read(batch->store->database, offset, buf, size, &got);
+    if (status == LOCKSTEP_OK)
+        memset((char *)buf + got, 0, size - got);
+    return status;
+}
+
+/* Step 5: one unit's content as the file has it, for snapshots from `id` on. */
+static enum lockstep_status
+preserve_unit(struct batch *batch, uint32_t unit_no, uint64_t id)
+{
+    struct lks_shm *shm = batch->db->shm;
+    struct lks_shm_block *b;
+    uint32_t block;
+    enum lockstep_status status = lks_store_take_block(batch->db, batch->g, &block);
+    if (status != LOCKSTEP_OK)
+        return status;
+    b = lks_chunk_block(shm, batch->g, block);
+    status = read_file(batch, (uint64_t)unit_no << batch->g->unit_log2,
+                       lks_chunk_data(shm, batch->g, block), lks_unit_bytes(batch->g));
+    if (status != LOCKSTEP_OK)
+        return status;
+    lks_dbfile_hide_tripwire((uint64_t)unit_no << batch->g->unit_log2,
+                             lks_chunk_data(shm, batch->g, block), lks_unit_bytes(batch->g));
+    lks_a64_set_relaxed(&b->id, id);
+    lks_a32_set_relaxed(&b->unit_no, unit_no);
+    LKS_CRASH_POINT("batch:preserving");
+    return lks_pagetable_append(shm, batch->g, block);
+}
+
+/* The file's counter once the batch is in it: with a survivor's eyes, see lks_recovery_connect(). */
+static uint64_t
+counter_after(const struct batch *batch)
+{
+    if (batch->count == 0 || batch->changes[0].unit_no != 0)
+        return lks_a64_relaxed(&batch->db->shm->state.file_counter);
+    return lks_dbfile_counter_in(
+        lks_chunk_data(batch->db->shm, batch->g, batch->changes[0].block), lks_unit_bytes(batch->g));
+}
+
+static void
+publish_next(struct batch *batch)
+{
+    struct lks_shm_state *state = &batch->db->shm->state;
+    lks_a64_set_relaxed(&state->next_size, batch->file_size_after);
+    lks_a64_set_relaxed(&state->next_counter, counter_after(batch));
+    /* Release: the blocks of step 5 are there.  Pairs with the acquire in read_behind(). */
+    lks_a64_set_release(&state->next_id, batch->target);
+    lks_fence();
+    LKS_CRASH_POINT("batch:announced");
+}
+
+/* Step 5 with snapshots below target in use. */
+static enum lockstep_status
+preserve(struct batch *batch)
+{
+    struct lockstep_db *db = batch->db;
+    enum lockstep_status status = lks_queue_lock(db, &batch->store->place, WRITER_WAIT_NS);
+    size_t i;
+    if (status != LOCKSTEP_OK)
+        return status == LOCKSTEP_TIMEOUT ? LOCKSTEP_BUSY : status;
+    lks_horizon_scan(db->shm, &db->horizon);
+    /* Below target only: the floor may be beyond it by now. */
+    for (i = 0; i < batch->count && db->horizon.lowest < batch->target; i++) {
+        uint64_t oldest;
+        status = lks_pagetable_oldest(db->shm, batch->g, batch->changes[i].unit_no, &oldest);
+        if (status == LOCKSTEP_OK && db->horizon.lowest < oldest)
+            status = preserve_unit(batch, batch->changes[i].unit_no, db->horizon.lowest);
+        if (status != LOCKSTEP_OK)
+            goto unlock;
+    }
+    batch->shrink = db->horizon.lowest >= batch->target;
+    batch->file_size_after =
+        batch->shrink || batch->size > batch->file_size ? batch->size : batch->file_size;
+    publish_next(batch);
+unlock:
+    lks_queue_unlock(db);
+    return status;
+}
+
+static enum lockstep_status
+announce(struct batch *batch)
+{
+    struct lks_horizon horizon;
+    lks_horizon_scan(batch->db->shm, &horizon);
+    if (horizon.count > 0 && horizon.lowest < batch->target) {
+        if (lks_client_reap_readers(batch->db, batch->target))
+            lks_horizon_scan(batch->db->shm, &horizon);
+        if (horizon.lowest < batch->target)
+            return preserve(batch);
+    }
+    batch->shrink = true;
+    batch->file_size_after = batch->size;
+    publish_next(batch);
+    return LOCKSTEP_OK;
+}
+
+/* Step 6: the pages [first, last] of the file as it is, those that it has. */
+static enum lockstep_status
+journal_range(struct batch *batch, uint64_t first, uint64_t last)
+{
+    uint32_t page_size = batch->page_size;
+    uint64_t pages = (batch->file_size + page_size - 1) / page_size;
+    uint64_t lock_page = LKS_SQLITE_PENDING / page_size;
+    uint64_t at_once = RUN_BYTES / page_size;
+    uint64_t page;
+    enum lockstep_status status = LOCKSTEP_OK;
+    for (page = first; page <= last && page < pages && status == LOCKSTEP_OK;) {
+        uint64_t n = last - page + 1, i;
+        if (n > at_once)
+            n = at_once;
+        if (n > pages - page)
+            n = pages - page;
+        status = read_file(batch, page * page_size, batch->run, (size_t)(n * page_size));
+        for (i = 0; i < n && status == LOCKSTEP_OK; i++)
+            if (page + i != lock_page)
+                status = lks_journal_add(batch->store->journal, (uint32_t)(page + i + 1),
+                                         batch->run + i * page_size);
+        page += n;
+    }
+    return status;
+}
+
+/* The units may be larger or smaller than the pages that the file has now. */
+static enum lockstep_status
+journal_changes(struct batch *batch)
+{
+    uint32_t page_size = batch->page_size;
+    uint64_t next_page = 0; /* the first page that is not yet in the journal */
+    size_t i = 0;
+    enum lockstep_status status =
+        lks_journal_begin(batch->store->journal, page_size,
+                          (batch->file_size + page_size - 1) / page_size * page_size);
+    while (i < batch->count && status == LOCKSTEP_OK) {
+        uint64_t begin = (uint64_t)batch->changes[i].unit_no << batch->g->unit_log2;
+        uint64_t end = begin + lks_unit_bytes(batch->g);
+        uint64_t first, last;
+        /* A run of neighbours. */
+        while (++i < batch->count &&
+               (uint64_t)batch->changes[i].unit_no << batch->g->unit_log2 == end)
+            end += lks_unit_bytes(batch->g);
+        first = begin / page_size;
+        last = (end - 1) / page_size;
+        if (first < next_page)
+            first = next_page;
+        if (first <= last) {
+            status = journal_range(batch, first, last);
+            next_page = last + 1;
+        }
+    }
+    /* What is cut off must come back with the rest. */
+    if (status == LOCKSTEP_OK && batch->file_size_after < batch->file_size) {
+        uint64_t first = batch->file_size_after / page_size;
+        if (first < next_page)
+            first = next_page;
+        status = journal_range(batch, first, (batch->file_size - 1) / page_size);
+    }
+    return status;
+}
+
+/* Step 7. */
+static enum lockstep_status
+write_changes(struct batch *batch)
+{
+    const struct lockstep_db *db = batch->db;
+    uint32_t unit = lks_unit_bytes(batch->g);
+    enum lockstep_status status = LOCKSTEP_OK;
+    size_t i = 0;
+    while (i < batch->count && status == LOCKSTEP_OK) {
+        uint64_t begin = (uint64_t)batch->changes[i].unit_no << batch->g->unit_log2;
+        size_t bytes = 0;
+        do {
+            memcpy(batch->run + bytes, lks_chunk_data(db->shm, batch->g, batch->changes[i].block),
+                   unit);
+            bytes += unit;
+            i++;
+        } while (i < batch->count && bytes + unit <= RUN_BYTES &&
+                 (uint64_t)batch->changes[i].unit_no << batch->g->unit_log2 == begin + bytes);
+        if (begin + bytes > batch->size)
+            bytes = (size_t)(batch->size - begin);
+        lks_dbfile_set_tripwire(begin, batch->run, bytes);
+        status = db->io->write(batch->store->database, begin, batch->run, bytes);
+        LKS_CRASH_POINT("batch:wrote-run");
+    }
+    if (status == LOCKSTEP_OK) {
+        uint64_t now = 0;
+        status = db->io->size(batch->store->database, &now);
+        if (status == LOCKSTEP_OK && now != batch->file_size_after)
+            status = db->io->truncate(batch->store->database, batch->file_size_after);
+    }
+    LKS_CRASH_POINT("batch:wrote-all");
+    if (status == LOCKSTEP_OK && batch->sync)
+        status = db->io->sync(batch->store->database);
+    LKS_CRASH_POINT("batch:synced");
+    return status;
+}
+
+static void
+wake_all(struct lks_shm_state *state)
+{
+    lks_a32_add(&state->flush_bell, 1);
+    lks_futex_wake(&state->flush_bell, UINT32_MAX);
+}
+
+static void
+publish_flushed(struct batch *batch, uint64_t counter)
+{
+    struct lks_shm_state *state = &batch->db->shm->state;
+    lks_a64_set_relaxed(&state->file_size, batch->file_size_after);
+    lks_a64_set_relaxed(&state->file_counter, counter);
+    LKS_CRASH_POINT("batch:publishing");
+    /* Release: the file has it.  Pairs with the acquire in lks_sweep(). */
+    lks_a64_set_release(&state->flushed, batch->target);
+    if (batch->sync)
+        lks_a64_set_release(&state->durable, batch->target);
+    lks_a64_add(&state->batches, 1);
+    lks_a64_add(&state->written_units, batch->count);
+    lks_a32_set_relaxed(&state->last_errno, 0);
+    LKS_CRASH_POINT("batch:published");
+    wake_all(state);
+}
+
+/* The journal's handle is made when it is first needed, after every rollback. */
+static enum lockstep_status
+open_journal(struct batch *batch)
+{
+    if (batch->store->journal != NULL)
+        return LOCKSTEP_OK;
+    return lks_journal_open(batch->db->io, batch->db->journal_path, &batch->store->journal);
+}
+
+/* The file goes back to what it was; if it cannot, stock readers stay out until a later batch has done it. */
+static void
+undo(struct batch *batch)
+{
+    bool rolled_back;
+    lks_journal_close(batch->store->journal);
+    batch->store->journal = NULL;
+    batch->store->clean = false;
+    if (batch->sealed && lks_dbfile_rollback(batch->db, &rolled_back) == LOCKSTEP_OK)
+        batch->store->clean = true;
+    if (!batch->sealed)
+        batch->store->clean = true;
+}
+
+/* Steps 3 to 8. */
+static enum lockstep_status
+write_batch(struct batch *batch)
+{
+    struct lockstep_db *db = batch->db;
+    uint64_t counter = 0;
+    enum lockstep_status status = collect_changes(batch);
+    if (status == LOCKSTEP_OK)
+        status = lks_lockset_stock_exclude(&db->locks, STOCK_WAIT_MS);
+    if (status == LOCKSTEP_OK)
+        status = db->io->size(batch->store->database, &batch->file_size);
+    if (status == LOCKSTEP_OK)
+        status = lks_dbfile_page_size(db, lks_unit_bytes(batch->g), &batch->page_size);
+    if (status == LOCKSTEP_OK)
+        status = open_journal(batch);
+    if (status == LOCKSTEP_OK)
+        status = announce(batch);
+    if (status == LOCKSTEP_OK)
+        status = journal_changes(batch);
+    if (status == LOCKSTEP_OK) {
+        /* From here on the journal may be hot, whatever the call says. */
+        batch->sealed = true;
+        status = lks_journal_seal(batch->store->journal, batch->sync);
+    }
+    if (status == LOCKSTEP_OK)
+        status = write_changes(batch);
+    if (status == LOCKSTEP_OK)
+        status = lks_dbfile_counter(db, &counter);
+    if (status == LOCKSTEP_OK)
+        status = lks_journal_invalidate(batch->store->journal, batch->sync);
+    if (status != LOCKSTEP_OK) {
+        undo(batch);
+        return status;
+    }
+    LKS_CRASH_POINT("batch:invalidated");
+    publish_flushed(batch, counter);
+    /* A huge batch's journal is not kept; failing to is no loss. */
+    if (lks_journal_trim(batch->store->journal, 4u << 20) != LOCKSTEP_OK)
+        lks_log(LKS_WARNING, "%s: cannot give back the space of %s: %s", db->path, db->journal_path,
+                strerror(lks_os_errno()));
+    return LOCKSTEP_OK;
+}
+
+/* Everything is in the file, but was written for OFF; now somebody wants it durable. */
+static enum lockstep_status
+sync_only(struct batch *batch)
+{
+    struct lks_shm_state *state = &batch->db->shm->state;
+    enum lockstep_status status = open_journal(batch);
+    if (status == LOCKSTEP_OK)
+        status = batch->db->io->sync(batch->store->database);
+    if (status == LOCKSTEP_OK)
+        status = lks_journal_invalidate(batch->store->journal, true);
+    if (status == LOCKSTEP_OK) {
+        lks_a64_set_release(&state->durable, batch->target);
+        wake_all(state);
+    }
+    return status;
+}
+
+static enum lockstep_status
+pin_and_write(struct batch *batch)
+{
+    struct lockstep_db *db = batch->db;
+    struct lks_shm_state *state = &db->shm->state;
+    uint64_t wanted;
+    enum lockstep_status status;
+
+    /* WORKER is ours: what stands in its slot was left by a dead worker. */
+    lks_a64_set_release(&db->shm->slots[LKS_WORKER_SLOT].word, 0);
+    status = lks_reader_claim_slot(db, LKS_WORKER_SLOT, &batch->pin);
+    if (status != LOCKSTEP_OK)
+        return status;
+    LKS_CRASH_POINT("batch:pinned");
+    batch->target = batch->pin.snapshot;
+    batch->size = batch->pin.size;
+    batch->from = lks_a64_acquire(&state->flushed);
+    /* As it is under the pin: it does not change while a slot is used. */
+    batch->g = lks_store_geometry(db);
+    wanted = lks_a64_relaxed(&state->sync_needed);
+    if (lks_a64_relaxed(&state->sync_wanted) > wanted)
+        wanted = lks_a64_relaxed(&state->sync_wanted);
+    batch->sync = wanted > lks_a64_acquire(&state->durable);
+    if (batch->g == NULL)
+        status = LOCKSTEP_BUSY;
+    else if (batch->target != batch->from)
+        status = write_batch(batch);
+    else if (batch->sync)
+        status = sync_only(batch);
+    lks_reader_release(db, &batch->pin);
+    return status;
+}
+
+static void
+note_failure(struct lockstep_db *db, enum lockstep_status failure)
+{
+    struct lks_shm_state *state = &db->shm->state;
+    struct lks_store *store = lks_store_of(db);
+    uint64_t now = lks_clock_ns();
+    int error = lks_os_errno();
+    if (failure == LOCKSTEP_FULL && error == 0)
+        error = ENOSPC;
+    lks_a32_set_relaxed(&state->last_errno, error != 0 ? (uint32_t)error : EIO);
+    lks_a64_add(&state->failures, 1);
+    wake_all(state);
+    if (store->failed_logged_ns != 0 && now - store->failed_logged_ns < LOG_AGAIN_NS)
+        return;
+    store->failed_logged_ns = now;
+    lks_log(LKS_ERROR,
+            "%s: cannot write the commits that wait (%s: %s); they are kept and tried again; commits that ask "
+            "for durability fail until it succeeds",
+            db->path, lks_status_name(failure), strerror(error != 0 ? error : EIO));
+}
+
+/* Steps 1 and, if need be, the rollback. */
+static enum lockstep_status
+prepare(struct lockstep_db *db, bool *out_worker)
+{
+    struct lks_store *store = lks_store_of(db);
+    enum lockstep_status status = LOCKSTEP_OK;
+    bool rolled_back = false;
+
+    if (!lks_lockset_holds(&db->locks, LKS_BYTE_WORKER)) {
+        status = lks_lockset_take(&db->locks, LKS_BYTE_WORKER, LKS_LOCK_EXCLUSIVE);
+        if (status != LOCKSTEP_OK)
+            return status;
+        store->clean = false;
+        LKS_CRASH_POINT("batch:worker");
+    }
+    lks_a32_set_relaxed(&db->shm->state.worker, db->client + 1);
+    if (out_worker != NULL)
+        *out_worker = true;
+    if (!store->clean) {
+        /*
+         * Stock readers out before RESERVED is taken: it would hide a hot journal from one that comes in
+         * between.
+         */
+        status = lks_lockset_stock_exclude(&db->locks, STOCK_WAIT_MS);
+        if (status == LOCKSTEP_OK)
+            status = lks_lockset_stock_reserve(&db->locks);
+        if (status == LOCKSTEP_OK)
+            status = lks_dbfile_rollback(db, &rolled_back);
+        if (status != LOCKSTEP_OK)
+            return status;
+        store->clean = true;
+        lks_lockset_stock_admit(&db->locks);
+    }
+    status = lks_lockset_stock_reserve(&db->locks);
+    if (status != LOCKSTEP_OK)
+        return status;
+    status = lks_dbfile_open(db);
+    return status == LOCKSTEP_OK ? lks_dbfile_check_place(db) : status;
+}
+
+static enum lockstep_status
+run_locked(struct lockstep_db *db, bool *out_worker)
+{
+    struct batch batch = {.db = db, .store = lks_store_of(db)};
+    enum lockstep_status status;
+
+    lks_os_set_errno(0);
+    batch.run = malloc(RUN_BYTES);
+    if (batch.run == NULL)
+        return LOCKSTEP_NOMEM;
+    status = prepare(db, out_worker);
+    if (status == LOCKSTEP_OK)
+        status = pin_and_write(&batch);
+    if (batch.store->clean)
+        lks_lockset_stock_admit(&db->locks);
+    if (status != LOCKSTEP_OK && status != LOCKSTEP_BUSY)
+        note_failure(db, status);
+    else if (status == LOCKSTEP_OK)
+        batch.store->failed_logged_ns = 0;
+    free(batch.changes);
+    free(batch.run);
+    return status;
+}
+
+enum lockstep_status
+lks_batch_run(struct lockstep_db *db, bool *out_worker)
+{
+    struct lks_store *store = lks_store_of(db);
+    enum lockstep_status status;
+    if (out_worker != NULL)
+        *out_worker = false;
+    if (db->readonly)
+        return LOCKSTEP_BUSY;
+    if (!lks_mutex_trylock(&store->batch_mutex)) {
+        if (out_worker != NULL)
+            *out_worker = lks_lockset_holds(&db->locks, LKS_BYTE_WORKER);
+        return LOCKSTEP_BUSY;
+    }
+    status = run_locked(db, out_worker);
+    lks_mutex_unlock(&store->batch_mutex);
+    return status;
+}
+
+enum lockstep_status
+lks_batch_drain(struct lockstep_db *db)
+{
+    struct lks_shm_state *state = &db->shm->state;
+    uint64_t deadline = lks_clock_ns() + DRAIN_WAIT_MS * LKS_NS_PER_MS;
+    for (;;) {
+        enum lockstep_status status = lks_batch_run(db, NULL);
+        bool done = lks_a64_acquire(&state->flushed) == lks_a64_acquire(&state->committed) &&
+                    lks_a64_relaxed(&state->sync_needed) <= lks_a64_acquire(&state->durable);
+        if (status == LOCKSTEP_OK && done)
+            return LOCKSTEP_OK;
+        if (status != LOCKSTEP_OK && status != LOCKSTEP_BUSY)
+            return status;
+        if (lks_clock_ns() > deadline)
+            return LOCKSTEP_BUSY;
+        if (status == LOCKSTEP_BUSY)
+            lks_clock_nap_ms(2);
+    }
+}
+
+void
+lks_batch_resign(struct lockstep_db *db)
+{
+    struct lks_store *store = lks_store_of(db);
+    lks_mutex_lock(&store->batch_mutex);
+    lks_journal_close(store->journal);
+    store->journal = NULL;
+    lks_dbfile_close(db);
+    if (lks_lockset_holds(&db->locks, LKS_BYTE_WORKER)) {
+        lks_a32_set_relaxed(&db->shm->state.worker, 0);
+        /* If the journal is hot and could not be rolled back, who comes next finds RESERVED free. */
+        lks_lockset_stock_unreserve(&db->locks);
+        lks_lockset_stock_admit(&db->locks);
+        lks_lockset_drop(&db->locks, LKS_BYTE_WORKER);
+    }
+    store->clean = false;
+    lks_mutex_unlock(&store->batch_mutex);
+}

@@ -1,0 +1,39 @@
+/*
+ * Writing behind: one batch takes the file from commit F (flushed) to commit T, under a rollback journal.
+ *
+ *   1. RESERVED (kept as long as this process is the worker); a hot journal of a dead worker is rolled back.
+ *   2. Pin: claim the worker's slot as a reader does.  T is the commit claimed.
+ *   3. Collect the newest version <= T of every unit changed since F; sort by unit.
+ *   4. Keep stock readers out.
+ *   5. Are snapshots below T in use?  Then, holding WRITER: for each unit that would be overwritten while
+ *      such a snapshot has no block of it, put its content as it is in the file behind the chain.  Publish
+ *      next_id = T.  Nobody below T: publish next_id = T without WRITER, for nobody can come to lean on
+ *      what the file had.
+ *   6. Journal of the pages' old content; sealed.
+ *   7. Write the units, neighbours together; set the size; sync.
+ *   8. Invalidate the journal, publish flushed and durable, wake who waits, let stock readers in.
+ *
+ * A transaction below T that found no block and read the file may have read it in step 7: it sees next_id
+ * beyond its snapshot, looks again, and finds the block of step 5.
+ *
+ * Syncs: journal records, journal header, database, journal header: four, and none when every commit since
+ * the last durable one was made with OFF.
+ */
+#ifndef LKS_STORE_BATCH_H
+#define LKS_STORE_BATCH_H
+
+#include "base/status.h"
+#include "coord/database.h"
+
+/*
+ * One batch, in the calling thread, if this process has or can have WORKER.  BUSY: another process is the
+ * worker, another thread is at it, or stock SQLite holds a lock; try again.  OK with nothing to do is OK.
+ * *out_worker (may be NULL): this process is the worker.
+ */
+LKS_CHECKED enum lockstep_status lks_batch_run(struct lockstep_db *db, bool *out_worker);
+/* Until everything is written and durable; the last client's, which nobody else disturbs. */
+enum lockstep_status lks_batch_drain(struct lockstep_db *db);
+/* Gives WORKER and RESERVED up. */
+void lks_batch_resign(struct lockstep_db *db);
+
+#endif

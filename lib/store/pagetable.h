@@ -1,0 +1,43 @@
+/*
+ * Which block holds a unit as of a snapshot: hash chains, newest first.
+ *
+ * Walked by anybody at any time; changed by the owner of WRITER only, by one atomic store at a time.  Every
+ * walk is bounded and every number checked: CORRUPT means that the coordination file is damaged.
+ */
+#ifndef LKS_STORE_PAGETABLE_H
+#define LKS_STORE_PAGETABLE_H
+
+#include "base/status.h"
+#include "shm/chunk.h"
+
+static inline struct lks_a32 *
+lks_pagetable_bucket(struct lks_shm *shm, uint32_t unit_no)
+{
+    /* Fibonacci hashing: neighbours go far apart. */
+    return &shm->buckets[(unit_no * 2654435769u) >> 16];
+}
+
+/* The first block of the unit with id <= snapshot; *out_block 0: none, look in the file. */
+LKS_CHECKED enum lockstep_status lks_pagetable_find(struct lks_shm *shm, const struct lks_geometry *g,
+                                                    uint32_t unit_no, uint64_t snapshot,
+                                                    uint32_t *out_block);
+/* The smallest id of the unit's blocks, UINT64_MAX if it has none. */
+LKS_CHECKED enum lockstep_status lks_pagetable_oldest(struct lks_shm *shm, const struct lks_geometry *g,
+                                                      uint32_t unit_no, uint64_t *out_id);
+
+/* Holding WRITER.  The block has its id, unit_no and data. */
+void lks_pagetable_link(struct lks_shm *shm, const struct lks_geometry *g, uint32_t block);
+/* Behind all others of its bucket: an older version than any there. */
+LKS_CHECKED enum lockstep_status lks_pagetable_append(struct lks_shm *shm, const struct lks_geometry *g,
+                                                      uint32_t block);
+/* Takes it out of its chain and gives it to the freelist.  CORRUPT if it is not in it. */
+LKS_CHECKED enum lockstep_status lks_pagetable_unlink(struct lks_shm *shm, const struct lks_geometry *g,
+                                                      uint32_t block);
+
+/* Calls visit for each block of every chain.  Any status but OK from it ends the walk. */
+typedef enum lockstep_status (*lks_pagetable_visit)(void *arg, uint32_t block,
+                                                    const struct lks_shm_block *b);
+LKS_CHECKED enum lockstep_status lks_pagetable_walk(struct lks_shm *shm, const struct lks_geometry *g,
+                                                    lks_pagetable_visit visit, void *arg);
+
+#endif

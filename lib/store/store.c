@@ -1,0 +1,190 @@
+#include "store/store.h"
+
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "coord/freelist.h"
+#include "coord/registry.h"
+#include "store/batch.h"
+#include "store/recovery.h"
+#include "store/sweep.h"
+#include "store/worker.h"
+
+static const struct lks_database_hooks hooks = {
+    .recover = lks_recovery_connect,
+    .repair = lks_recovery_repair,
+    .drain = lks_batch_drain,
+    .leave = lks_recovery_leave,
+    .start_worker = lks_worker_start,
+    .stop_worker = lks_worker_stop,
+    .resign = lks_batch_resign,
+};
+
+/* db->store is made once, under the attach mutex, by whoever comes first. */
+static enum lockstep_status
+make_store(struct lockstep_db *db)
+{
+    enum lockstep_status status = LOCKSTEP_OK;
+    pthread_condattr_t monotonic;
+    struct lks_store *store;
+
+    lks_mutex_lock(&db->attach_mutex);
+    if (db->store != NULL)
+        goto unlock;
+    store = calloc(1, sizeof *store);
+    if (store == NULL) {
+        status = LOCKSTEP_NOMEM;
+        goto unlock;
+    }
+    lks_mutex_init(&store->batch_mutex, LKS_RANK_BATCH);
+    lks_mutex_init(&store->worker_mutex, LKS_RANK_WORKER);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&store->worker_wake, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    lks_place_init(&store->place, 0);
+    db->store = store;
+unlock:
+    lks_mutex_unlock(&db->attach_mutex);
+    return status;
+}
+
+enum lockstep_status
+lks_store_open(const char *path, const struct lockstep_options *options, const struct lks_io *io,
+               struct lockstep_db **out_db)
+{
+    struct lockstep_db *db;
+    enum lockstep_status status = lks_registry_get(path, options, io, &hooks, &db);
+    if (status != LOCKSTEP_OK)
+        return status;
+    status = make_store(db);
+    if (status != LOCKSTEP_OK) {
+        (void)lks_registry_put(db);
+        return status;
+    }
+    *out_db = db;
+    return LOCKSTEP_OK;
+}
+
+enum lockstep_status
+lks_store_close(struct lockstep_db *db)
+{
+    return lks_registry_put(db);
+}
+
+const struct lks_geometry *
+lks_store_geometry(const struct lockstep_db *db)
+{
+    /* Acquire: pairs with the release in lks_reunit(). */
+    return lks_geometry_of(lks_a32_acquire(&db->shm->state.unit_log2));
+}
+
+uint64_t
+lks_store_used_bytes(const struct lockstep_db *db)
+{
+    const struct lks_shm_state *state = &db->shm->state;
+    return (uint64_t)lks_a32_relaxed(&state->blocks_used) << (lks_a32_relaxed(&state->unit_log2) & 31);
+}
+
+uint64_t
+lks_store_area_bytes(const struct lockstep_db *db)
+{
+    return (uint64_t)lks_a32_relaxed(&db->shm->state.chunks) * LKS_CHUNK_DATA;
+}
+
+static uint32_t
+count_waiters(const struct lks_shm *shm)
+{
+    uint32_t n = 0, i;
+    for (i = 0; i < LKS_MAX_WAITERS; i++)
+        n += lks_waiter_state_of(lks_a32_relaxed(&shm->waiters[i].word)) == LKS_WAITER_WAITING;
+    return n;
+}
+
+static void
+count_readers(const struct lks_shm *shm, struct lockstep_db_info *info)
+{
+    uint32_t i;
+    for (i = 1; i < LKS_MAX_SLOTS; i++) {
+        uint64_t word = lks_a64_relaxed(&shm->slots[i].word);
+        if (lks_slot_state_of(word) == LKS_SLOT_FREE)
+            continue;
+        info->readers++;
+        if (lks_slot_snapshot(word) < info->oldest_snapshot)
+            info->oldest_snapshot = lks_slot_snapshot(word);
+    }
+}
+
+void
+lks_store_info(const struct lockstep_db *db, struct lockstep_db_info *out_info)
+{
+    const struct lks_shm *shm = db->shm;
+    const struct lks_shm_state *state = &shm->state;
+    struct lockstep_db_info info = {0};
+    uint64_t since;
+    uint32_t i, owner;
+
+    info.durable = lks_a64_acquire(&state->durable);
+    info.flushed = lks_a64_acquire(&state->flushed);
+    info.committed = lks_a64_acquire(&state->committed);
+    info.oldest_snapshot = info.committed;
+    info.pending_bytes = lks_store_used_bytes(db);
+    info.store_bytes = lks_store_area_bytes(db);
+    info.store_limit = lks_a64_relaxed(&state->store_limit);
+    info.hard_limit = lks_a64_relaxed(&state->hard_limit);
+    info.batches = lks_a64_relaxed(&state->batches);
+    info.failed_batches = lks_a64_relaxed(&state->failures);
+    info.max_lag_ms = lks_a32_relaxed(&state->max_lag_ms);
+    info.unit_size = 1u << (lks_a32_relaxed(&state->unit_log2) & 31);
+    info.last_error = lks_a32_relaxed(&state->last_errno);
+    for (i = 0; i < LKS_MAX_CLIENTS; i++)
+        info.clients += lks_a32_relaxed(&shm->clients[i].pid) != 0;
+    count_readers(shm, &info);
+    info.waiters = count_waiters(shm);
+    owner = lks_queue_owner(db, &since);
+    if (owner < LKS_MAX_CLIENTS)
+        info.writer_pid = (int32_t)lks_a32_relaxed(&shm->clients[owner].pid);
+    *out_info = info;
+}
+
+/* One more chunk, if `limit` leaves room for it. */
+static enum lockstep_status
+grow(struct lockstep_db *db, const struct lks_geometry *g, uint64_t limit)
+{
+    if (lks_store_area_bytes(db) + LKS_CHUNK_DATA > limit)
+        return LOCKSTEP_FULL;
+    return lks_chunk_grow(db->shm, g, db->locks.coord_fd, db->map_bytes);
+}
+
+enum lockstep_status
+lks_store_take_block(struct lockstep_db *db, const struct lks_geometry *g, uint32_t *out_block)
+{
+    struct lks_shm *shm = db->shm;
+    const struct lks_shm_state *state = &shm->state;
+    enum lockstep_status status = LOCKSTEP_OK;
+    uint32_t block = lks_freelist_take(shm, g, &db->horizon);
+
+    if (block == 0)
+        block = lks_freelist_take_fresh(shm, g);
+    if (block == 0 && db->horizon.floor != lks_a64_relaxed(&state->committed)) {
+        lks_horizon_scan(shm, &db->horizon);
+        block = lks_freelist_take(shm, g, &db->horizon);
+    }
+    if (block == 0) {
+        status = grow(db, g, lks_a64_relaxed(&state->store_limit));
+        if (status == LOCKSTEP_FULL) {
+            /* What a sweep finds now is of use after the next commit; this transaction may go on. */
+            status = lks_sweep_if_due(db, g);
+            block = status == LOCKSTEP_OK ? lks_freelist_take(shm, g, &db->horizon) : 0;
+            if (status == LOCKSTEP_OK && block == 0)
+                status = grow(db, g, lks_a64_relaxed(&state->hard_limit));
+        }
+        if (status == LOCKSTEP_OK && block == 0)
+            block = lks_freelist_take_fresh(shm, g);
+        if (status == LOCKSTEP_OK && block == 0)
+            status = LOCKSTEP_FULL;
+    }
+    if (status == LOCKSTEP_OK)
+        *out_block = block;
+    return status;
+}

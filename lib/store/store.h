@@ -1,0 +1,68 @@
+/*
+ * The store: what a process has of it, and what its parts share.
+ *
+ * field            changed under
+ * batch_mutex      guards the files and everything that writes behind, in this process
+ * clean            batch_mutex; false: a dead worker's journal may be hot
+ * database, journal  batch_mutex
+ * place            batch_mutex: the worker's place in the writer queue
+ * worker_*         worker_mutex
+ */
+#ifndef LKS_STORE_STORE_H
+#define LKS_STORE_STORE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+
+#include "base/mutex.h"
+#include "base/status.h"
+#include "coord/database.h"
+#include "coord/queue.h"
+#include "os/io.h"
+#include "store/journal.h"
+
+struct lks_store {
+    struct lks_mutex batch_mutex;
+    bool clean;
+    struct lks_io_file *database;
+    struct lks_journal *journal;
+    struct lks_place place;
+    uint64_t failed_logged_ns;
+
+    struct lks_mutex worker_mutex;
+    pthread_cond_t worker_wake;
+    pthread_t worker_thread;
+    bool worker_running;
+    bool worker_stop;
+};
+
+static inline struct lks_store *
+lks_store_of(const struct lockstep_db *db)
+{
+    return db->store;
+}
+
+/* Joins `path` with the store's hooks.  Counted: lks_store_close(). */
+LKS_CHECKED enum lockstep_status lks_store_open(const char *path, const struct lockstep_options *options,
+                                                const struct lks_io *io, struct lockstep_db **out_db);
+enum lockstep_status lks_store_close(struct lockstep_db *db);
+
+/* The geometry as it is now; NULL while it is being changed (wait a moment) or damaged. */
+const struct lks_geometry *lks_store_geometry(const struct lockstep_db *db);
+
+/* Bytes of blocks that chains hold, and of all blocks that there are. */
+uint64_t lks_store_used_bytes(const struct lockstep_db *db);
+uint64_t lks_store_area_bytes(const struct lockstep_db *db);
+
+/* Everything that the status shows; each number is true of some recent instant. */
+void lks_store_info(const struct lockstep_db *db, struct lockstep_db_info *out_info);
+
+/*
+ * A block to write into.  Holding WRITER.  FULL: the hard limit or the disk.  The scan of the slots
+ * is made again when an old one does not help.
+ */
+LKS_CHECKED enum lockstep_status lks_store_take_block(struct lockstep_db *db,
+                                                      const struct lks_geometry *g,
+                                                      uint32_t *out_block);
+
+#endif

@@ -1,0 +1,76 @@
+/*
+ * A connection and its transaction: the file as bytes, as of one snapshot.
+ *
+ * Used by one thread at a time.  Reads come from the newest block of a unit that the snapshot sees, else from
+ * the file; writes go to blocks of the next commit.  Any offset and length will do; whole units are fast.
+ *
+ * A commit, in order (holding WRITER):
+ *   1. the tripwire, if it is not set;
+ *   2. ring entry of id;
+ *   3. sync_needed, if the commit wants more than OFF;
+ *   4. committed = id (release): the commit;
+ *   5. our slot moves to id;
+ *   6. WRITER is let go; the worker is told; FULL waits for the ticket.
+ * Death before 4: nothing happened, the next owner of WRITER unlinks the blocks.  After 4: committed.
+ */
+#ifndef LKS_STORE_TRANSACTION_H
+#define LKS_STORE_TRANSACTION_H
+
+#include <stdbool.h>
+
+#include "base/status.h"
+#include "coord/queue.h"
+#include "coord/reader.h"
+#include "store/store.h"
+
+struct lockstep_conn {
+    struct lockstep_db *db;
+    struct lks_io_file *file;  /* for what is not in the store; opened when needed unless lent */
+    bool file_lent;
+    struct lks_reader reader;
+    struct lks_place place;
+    const struct lks_geometry *g; /* while a transaction is open */
+    bool writing;                 /* owns WRITER */
+    bool dirty;                   /* there is something to commit */
+    bool store_full;              /* the last write_begin said BUSY for want of space */
+    uint64_t size;                /* bytes of the database as the transaction sees it */
+    uint32_t *blocks;             /* of this transaction, for rollback */
+    size_t block_count, block_capacity;
+    uint32_t scans_left;          /* transactions until the slots are scanned again */
+};
+
+/* `file`: where to read what is not in the store; NULL: the connection opens its own. */
+LKS_CHECKED enum lockstep_status lks_conn_open(struct lockstep_db *db, struct lks_io_file *file,
+                                               struct lockstep_conn **out_conn);
+void lks_conn_close(struct lockstep_conn *conn);
+
+LKS_CHECKED enum lockstep_status lks_conn_begin(struct lockstep_conn *conn);
+/* Not waiting.  BUSY: lks_conn_wait(), end, begin, again.  STALE: end, begin, again. */
+LKS_CHECKED enum lockstep_status lks_conn_write_begin(struct lockstep_conn *conn);
+/*
+ * After BUSY: sleeps at most wait_ns, until the writer lock is reserved for this connection (OK), or
+ * space may be there.  TIMEOUT keeps the place in the queue.
+ */
+LKS_CHECKED enum lockstep_status lks_conn_wait(struct lockstep_conn *conn, uint64_t wait_ns);
+/* Gives the place in the queue up. */
+void lks_conn_leave_queue(struct lockstep_conn *conn);
+
+LKS_CHECKED enum lockstep_status lks_conn_read(struct lockstep_conn *conn, uint64_t offset, void *buf,
+                                               size_t size, size_t *out_read);
+LKS_CHECKED enum lockstep_status lks_conn_write(struct lockstep_conn *conn, uint64_t offset,
+                                                const void *buf, size_t size);
+LKS_CHECKED enum lockstep_status lks_conn_truncate(struct lockstep_conn *conn, uint64_t size);
+/* Steps 1 to 5.  The connection owns WRITER still, and may begin the next commit. */
+LKS_CHECKED enum lockstep_status lks_conn_publish(struct lockstep_conn *conn,
+                                                  enum lockstep_durability durability,
+                                                  uint64_t *out_ticket);
+/* Unlinks what was written.  Owns WRITER still. */
+void lks_conn_discard(struct lockstep_conn *conn);
+/* After a publish, for a connection that keeps WRITER: what write_begin does for the store's size. */
+void lks_conn_renew(struct lockstep_conn *conn);
+/* Lets WRITER go, after a publish or a discard. */
+void lks_conn_write_end(struct lockstep_conn *conn);
+/* Ends the transaction, discarding what was not published. */
+void lks_conn_end(struct lockstep_conn *conn);
+
+#endif

@@ -1,0 +1,187 @@
+#include "store/worker.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "coord/client.h"
+#include "os/futex.h"
+#include "store/batch.h"
+#include "store/store.h"
+
+/* How often a thread whose process is not the worker looks whether there is one. */
+#define LOOK_NS (1000 * LKS_NS_PER_MS)
+#define IDLE_NS (10000 * LKS_NS_PER_MS)
+#define BACK_OFF_MIN_NS (5 * LKS_NS_PER_MS)
+#define BACK_OFF_MAX_NS (1000 * LKS_NS_PER_MS)
+
+/* Values of state.worker_asleep. */
+enum { AWAKE = 0, IDLE = 1 /* any commit rings */, NAPPING = 2 /* only what cannot wait */ };
+
+static bool
+is_pending(const struct lks_shm_state *state)
+{
+    return lks_a64_acquire(&state->committed) != lks_a64_acquire(&state->flushed) ||
+           lks_a64_relaxed(&state->sync_wanted) > lks_a64_acquire(&state->durable);
+}
+
+/* Somebody waits, or the store is a quarter full. */
+static bool
+is_urgent(const struct lockstep_db *db)
+{
+    const struct lks_shm_state *state = &db->shm->state;
+    return lks_a64_relaxed(&state->sync_wanted) > lks_a64_acquire(&state->durable) ||
+           lks_store_used_bytes(db) > lks_a64_relaxed(&state->store_limit) / 4;
+}
+
+void
+lks_worker_ring(struct lockstep_db *db)
+{
+    struct lks_shm_state *state = &db->shm->state;
+    lks_a32_set_relaxed(&state->worker_asleep, AWAKE);
+    lks_a32_add(&state->work_bell, 1);
+    lks_futex_wake(&state->work_bell, UINT32_MAX);
+}
+
+void
+lks_worker_notice(struct lockstep_db *db)
+{
+    struct lks_shm_state *state = &db->shm->state;
+    /* The caller's unlock of the writer queue was a full fence: pairs with the one in sleep_until(). */
+    uint32_t asleep = lks_a32_relaxed(&state->worker_asleep);
+    if (asleep == AWAKE || (asleep == NAPPING && !is_urgent(db)))
+        return;
+    if (lks_a32_cas(&state->worker_asleep, asleep, AWAKE)) {
+        lks_a32_add(&state->work_bell, 1);
+        lks_futex_wake(&state->work_bell, UINT32_MAX);
+    }
+}
+
+static bool
+stopping(struct lks_store *store)
+{
+    bool stop;
+    lks_mutex_lock(&store->worker_mutex);
+    stop = store->worker_stop;
+    lks_mutex_unlock(&store->worker_mutex);
+    return stop;
+}
+
+/* The worker's sleep: on the shared bell. */
+static void
+sleep_on_bell(struct lockstep_db *db, uint32_t kind, uint64_t wait_ns)
+{
+    struct lks_shm_state *state = &db->shm->state;
+    uint32_t seen = lks_a32_seq(&state->work_bell);
+    lks_a32_set_relaxed(&state->worker_asleep, kind);
+    lks_fence();
+    /* What came in between the last look and the flag above: its committer saw AWAKE and did not ring. */
+    if (!(kind == IDLE ? is_pending(state) : is_urgent(db)) && !stopping(lks_store_of(db)))
+        lks_futex_wait(&state->work_bell, seen, wait_ns);
+    lks_a32_set_relaxed(&state->worker_asleep, AWAKE);
+}
+
+/* Everybody else's: on a condition of this process. */
+static void
+sleep_local(struct lks_store *store, uint64_t wait_ns)
+{
+    uint64_t end = lks_clock_ns() + wait_ns;
+    struct timespec t = {.tv_sec = (time_t)(end / 1000000000ull), .tv_nsec = (long)(end % 1000000000ull)};
+    lks_mutex_lock(&store->worker_mutex);
+    if (!store->worker_stop)
+        pthread_cond_timedwait(&store->worker_wake, &store->worker_mutex.mutex, &t);
+    lks_mutex_unlock(&store->worker_mutex);
+}
+
+/* One turn of the process that is the worker.  Returns how long to stay away after it. */
+static void
+work(struct lockstep_db *db, uint64_t *back_off)
+{
+    struct lks_shm_state *state = &db->shm->state;
+    uint64_t lag = lks_a32_relaxed(&state->max_lag_ms) * LKS_NS_PER_MS;
+    enum lockstep_status status;
+
+    if (*back_off > 0)
+        sleep_local(lks_store_of(db), *back_off);
+    else if (!is_pending(state))
+        sleep_on_bell(db, IDLE, IDLE_NS);
+    /*
+     * Half of max_lag is for gathering, the other half for the batch itself, so that a commit is durable
+     * within the whole.
+     */
+    if (*back_off == 0 && is_pending(state) && !is_urgent(db))
+        sleep_on_bell(db, NAPPING, lag / 2);
+    if (stopping(lks_store_of(db)) || !is_pending(state))
+        return;
+    status = lks_batch_run(db, NULL);
+    if (status == LOCKSTEP_OK)
+        *back_off = 0;
+    else
+        *back_off = *back_off == 0                    ? BACK_OFF_MIN_NS
+                    : *back_off > BACK_OFF_MAX_NS / 2 ? BACK_OFF_MAX_NS
+                                                      : 2 * *back_off;
+    /* A stock reader or another thread is in the way: that is soon over. */
+    if (status == LOCKSTEP_BUSY)
+        *back_off = BACK_OFF_MIN_NS;
+}
+
+static void *
+worker_main(void *arg)
+{
+    struct lockstep_db *db = arg;
+    struct lks_store *store = lks_store_of(db);
+    struct lks_shm_state *state = &db->shm->state;
+    uint64_t back_off = 0;
+
+    while (!stopping(store)) {
+        bool worker = false;
+        if (lks_lockset_holds(&db->locks, LKS_BYTE_WORKER)) {
+            work(db, &back_off);
+            continue;
+        }
+        sleep_local(store, is_pending(state) ? lks_a32_relaxed(&state->max_lag_ms) * LKS_NS_PER_MS
+                                             : LOOK_NS);
+        if (!stopping(store))
+            /* BUSY while the worker lives. */
+            (void)!lks_batch_run(db, &worker);
+    }
+    return NULL;
+}
+
+enum lockstep_status
+lks_worker_start(struct lockstep_db *db)
+{
+    struct lks_store *store = lks_store_of(db);
+    store->worker_stop = false;
+    store->worker_running = false;
+    if (db->options.no_worker)
+        return LOCKSTEP_OK;
+    /* Signals are the application's: none is delivered to this thread. */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    store->worker_running = pthread_create(&store->worker_thread, NULL, worker_main, db) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (!store->worker_running) {
+        lks_log(LKS_ERROR, "%s: cannot start the thread that writes behind", db->path);
+        return LOCKSTEP_NOMEM;
+    }
+    return LOCKSTEP_OK;
+}
+
+void
+lks_worker_stop(struct lockstep_db *db)
+{
+    struct lks_store *store = lks_store_of(db);
+    if (store->worker_running) {
+        lks_mutex_lock(&store->worker_mutex);
+        store->worker_stop = true;
+        pthread_cond_signal(&store->worker_wake);
+        lks_mutex_unlock(&store->worker_mutex);
+        lks_worker_ring(db);
+        pthread_join(store->worker_thread, NULL);
+        store->worker_running = false;
+    }
+}

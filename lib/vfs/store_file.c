@@ -1,0 +1,652 @@
+/*
+ * A main database file.
+ *
+ * SQLite's pager believes that it runs a rollback journal.  In store mode its locks become these:
+ *
+ *   SHARED               begin: claim the newest snapshot
+ *   RESERVED             become the writer, if the snapshot is the newest; never waits (see wait.h)
+ *   PENDING, EXCLUSIVE   granted: readers do not block writers
+ *   COMMIT_PHASETWO      publish, let the next writer in, then wait if durability was asked for
+ *   unlock to SHARED     what was not published is discarded
+ *   unlock to NONE       end of the transaction
+ *
+ * A file that is in WAL mode, or that Lockstep cannot coordinate, goes to the parent, call for call; that is
+ * decided anew each time the file is locked.
+ */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "coord/attach.h"
+#include "coord/registry.h"
+#include "os/map.h"
+#include "store/dbfile.h"
+#include "store/ticket.h"
+#include "vfs/vfs.h"
+#include "vfs/wait.h"
+
+#define HEADER_BYTES 100
+#define VERSION_OFFSET 24
+
+static struct lks_file *
+of(sqlite3_file *file)
+{
+    return (struct lks_file *)file;
+}
+
+struct lks_file *
+lks_file_of(sqlite3_file *file)
+{
+    return file != NULL && file->pMethods == &lks_store_file_methods ? of(file) : NULL;
+}
+
+static bool
+forked(const struct lks_file *f)
+{
+    return *f->fork_guard == 0;
+}
+
+int
+lks_sqlite_code(enum lockstep_status status, int io_error)
+{
+    switch (status) {
+    case LOCKSTEP_OK: return SQLITE_OK;
+    case LOCKSTEP_BUSY:
+    case LOCKSTEP_STALE:
+    case LOCKSTEP_TIMEOUT: return SQLITE_BUSY;
+    case LOCKSTEP_FULL: return SQLITE_FULL;
+    case LOCKSTEP_NOMEM: return SQLITE_NOMEM;
+    case LOCKSTEP_CANTOPEN:
+    case LOCKSTEP_FORMAT: return SQLITE_CANTOPEN;
+    case LOCKSTEP_READONLY: return SQLITE_READONLY;
+    case LOCKSTEP_MISUSE: return SQLITE_MISUSE;
+    case LOCKSTEP_CORRUPT:
+    case LOCKSTEP_IOERR:
+    case LOCKSTEP_NOTSTORE: break;
+    }
+    return io_error;
+}
+
+/* Is the file in WAL mode, or has it a write-ahead log that SQLite must look at first? */
+static int
+belongs_to_parent(struct lks_file *f, bool *out_wal)
+{
+    unsigned char head[HEADER_BYTES];
+    sqlite3_vfs *parent = lks_vfs_parent();
+    int found = 0;
+    int rc = f->real->pMethods->xRead(f->real, head, sizeof head, 0);
+    if (rc != SQLITE_OK && rc != SQLITE_IOERR_SHORT_READ)
+        return rc;
+    *out_wal = rc == SQLITE_OK && (head[18] == 2 || head[19] == 2);
+    if (*out_wal) {
+        f->wal_wanted = false;
+        return SQLITE_OK;
+    }
+    rc = parent->xAccess(parent, f->wal_name, SQLITE_ACCESS_EXISTS, &found);
+    *out_wal = found != 0 || f->wal_wanted;
+    return rc;
+}
+
+/* The codes of an attach that failed; NOTFOUND where the parent can go on, as stock SQLite would. */
+static int
+attach_failure(struct lks_file *f, enum lockstep_status status)
+{
+    switch (status) {
+    case LOCKSTEP_BUSY: return SQLITE_BUSY;
+    case LOCKSTEP_READONLY: /* nobody is there, or no permission */
+    case LOCKSTEP_NOTSTORE: return SQLITE_NOTFOUND;
+    default: break;
+    }
+    if (f->readonly && status == LOCKSTEP_CANTOPEN)
+        return SQLITE_NOTFOUND;
+    return lks_sqlite_code(status, SQLITE_CANTOPEN);
+}
+
+int
+lks_store_file_connect(struct lks_file *f)
+{
+    enum lockstep_status status = LOCKSTEP_OK;
+    bool wal = false;
+    int rc;
+
+    if (f->conn != NULL && lks_a32_acquire(&f->db->attached) != 0)
+        return SQLITE_OK;
+    rc = belongs_to_parent(f, &wal);
+    if (rc != SQLITE_OK || wal)
+        return rc != SQLITE_OK ? rc : SQLITE_NOTFOUND;
+    if (f->db == NULL)
+        status = lks_store_open(f->name, &f->uri.options, &lks_io_parent, &f->db);
+    if (status == LOCKSTEP_OK)
+        status = lks_attach(f->db, f->readonly);
+    if (status != LOCKSTEP_OK) {
+        if (f->db != NULL) {
+            (void)lks_store_close(f->db);
+            f->db = NULL;
+        }
+        return attach_failure(f, status);
+    }
+    status = lks_conn_open(f->db, NULL, &f->conn);
+    if (status != LOCKSTEP_OK)
+        return SQLITE_NOMEM;
+    lks_a32_add(&f->db->shm->clients[f->db->client].connections, 1);
+    f->version_snapshot = 0;
+    return SQLITE_OK;
+}
+
+static void
+drop_connection(struct lks_file *f)
+{
+    if (f->conn != NULL && !forked(f))
+        lks_a32_add(&f->db->shm->clients[f->db->client].connections, (uint32_t)-1);
+    lks_conn_close(f->conn);
+    f->conn = NULL;
+    if (f->db != NULL)
+        (void)lks_store_close(f->db);
+    f->db = NULL;
+}
+
+bool
+lks_store_file_disconnect(struct lks_file *f)
+{
+    bool others = true;
+    if (f->db == NULL)
+        return true;
+    if (f->lock != SQLITE_LOCK_NONE || lks_registry_references(f->db) != 1)
+        return false;
+    if (lks_lockset_others(&f->db->locks, LKS_BYTE_DMS2, LKS_LOCK_EXCLUSIVE, &others) !=
+            LOCKSTEP_OK ||
+        others)
+        return false;
+    drop_connection(f);
+    return true;
+}
+
+static int
+store_close(sqlite3_file *file)
+{
+    struct lks_file *f = of(file);
+    int rc;
+    lks_files_remove(f);
+    /* Somebody of this thread's past may be sleeping for us: see lks_wait_sleep(). */
+    pthread_mutex_lock(&f->sleep_mutex);
+    pthread_mutex_unlock(&f->sleep_mutex);
+    pthread_mutex_destroy(&f->sleep_mutex);
+    rc = SQLITE_OK;
+    drop_connection(f);
+    if (f->real->pMethods != NULL)
+        rc = f->real->pMethods->xClose(f->real);
+    free(f->journal_buffer);
+    file->pMethods = NULL;
+    return rc;
+}
+
+/* The bytes that SQLite reads at each begin to see whether its cache still holds. */
+static int
+read_version(struct lks_file *f, void *buf)
+{
+    size_t got = 0;
+    enum lockstep_status status;
+    if (!f->conn->writing && f->version_snapshot == f->conn->reader.snapshot) {
+        memcpy(buf, f->version, sizeof f->version);
+        return SQLITE_OK;
+    }
+    status = lks_conn_read(f->conn, VERSION_OFFSET, buf, sizeof f->version, &got);
+    if (status != LOCKSTEP_OK)
+        return lks_sqlite_code(status, SQLITE_IOERR_READ);
+    if (got < sizeof f->version) {
+        memset((char *)buf + got, 0, sizeof f->version - got);
+        return SQLITE_IOERR_SHORT_READ;
+    }
+    if (!f->conn->writing) {
+        memcpy(f->version, buf, sizeof f->version);
+        f->version_snapshot = f->conn->reader.snapshot;
+    }
+    return SQLITE_OK;
+}
+
+static int
+store_read(sqlite3_file *file, void *buf, int amount, sqlite3_int64 offset)
+{
+    struct lks_file *f = of(file);
+    size_t got = 0;
+    enum lockstep_status status;
+    if (!f->store) {
+        int rc = f->real->pMethods->xRead(f->real, buf, amount, offset);
+        if (rc == SQLITE_OK)
+            lks_dbfile_hide_tripwire((uint64_t)offset, buf, (size_t)amount);
+        return rc;
+    }
+    if (forked(f))
+        return SQLITE_MISUSE;
+    if (offset == VERSION_OFFSET && amount == (int)sizeof f->version)
+        return read_version(f, buf);
+    status = lks_conn_read(f->conn, (uint64_t)offset, buf, (size_t)amount, &got);
+    if (status != LOCKSTEP_OK)
+        return lks_sqlite_code(status, SQLITE_IOERR_READ);
+    if (got == (size_t)amount)
+        return SQLITE_OK;
+    memset((char *)buf + got, 0, (size_t)amount - got);
+    return SQLITE_IOERR_SHORT_READ;
+}
+
+/* The pager thinks that it still has the lock that COMMIT_PHASETWO gave up: locking_mode was not seen. */
+static int
+regain_writer(struct lks_file *f)
+{
+    enum lockstep_status status;
+    if (f->conn->writing)
+        return SQLITE_OK;
+    f->exclusive = true;
+    status = lks_conn_write_begin(f->conn);
+    return lks_sqlite_code(status, SQLITE_IOERR_LOCK);
+}
+
+static int
+store_write(sqlite3_file *file, const void *buf, int amount, sqlite3_int64 offset)
+{
+    struct lks_file *f = of(file);
+    enum lockstep_status status;
+    int rc;
+    if (!f->store)
+        return f->real->pMethods->xWrite(f->real, buf, amount, offset);
+    if (forked(f))
+        return SQLITE_MISUSE;
+    rc = regain_writer(f);
+    if (rc != SQLITE_OK)
+        return rc;
+    status = lks_conn_write(f->conn, (uint64_t)offset, buf, (size_t)amount);
+    return lks_sqlite_code(status, SQLITE_IOERR_WRITE);
+}
+
+static int
+store_truncate(sqlite3_file *file, sqlite3_int64 size)
+{
+    struct lks_file *f = of(file);
+    int rc;
+    if (!f->store)
+        return f->real->pMethods->xTruncate(f->real, size);
+    if (forked(f))
+        return SQLITE_MISUSE;
+    rc = regain_writer(f);
+    if (rc != SQLITE_OK)
+        return rc;
+    return lks_sqlite_code(lks_conn_truncate(f->conn, (uint64_t)size), SQLITE_IOERR_TRUNCATE);
+}
+
+static int
+store_sync(sqlite3_file *file, int flags)
+{
+    struct lks_file *f = of(file);
+    if (!f->store)
+        return f->real->pMethods->xSync(f->real, flags);
+    f->database_synced = true;
+    return SQLITE_OK;
+}
+
+static int
+store_size(sqlite3_file *file, sqlite3_int64 *out_size)
+{
+    struct lks_file *f = of(file);
+    if (!f->store)
+        return f->real->pMethods->xFileSize(f->real, out_size);
+    *out_size = (sqlite3_int64)f->conn->size;
+    return SQLITE_OK;
+}
+
+enum lockstep_durability
+lks_file_durability(const struct lks_file *f)
+{
+    if (f->uri.durability != LKS_DURABILITY_AS_ASKED)
+        return (enum lockstep_durability)f->uri.durability;
+    /* synchronous=OFF: the pager syncs nothing. */
+    if (!f->database_synced)
+        return LOCKSTEP_OFF;
+    /* FULL: it syncs its journal twice, before the header and after.  NORMAL: once. */
+    if (f->journal_syncs >= 2)
+        return LOCKSTEP_FULL_SYNC;
+    if (f->journal_syncs == 1)
+        return LOCKSTEP_ASYNC;
+    /* journal_mode is MEMORY or OFF: what the pragma said last. */
+    return f->synchronous >= 2 ? LOCKSTEP_FULL_SYNC : LOCKSTEP_ASYNC;
+}
+
+/* Waits for the ticket as long as it takes, and says why when it takes long. */
+static int
+wait_durable(struct lks_file *f, uint64_t ticket)
+{
+    enum lockstep_status status;
+    while ((status = lks_ticket_wait(f->db, ticket, 5000)) == LOCKSTEP_TIMEOUT)
+        lks_log(LKS_WARNING,
+                "%s: a commit waits for more than 5 s to become durable: a stock SQLite reader that stays "
+                "open, a stopped worker process or a slow disk; see `lockstep locks`",
+                f->name);
+    return lks_sqlite_code(status, SQLITE_IOERR_FSYNC);
+}
+
+static int
+commit(struct lks_file *f)
+{
+    enum lockstep_durability durability = lks_file_durability(f);
+    uint64_t ticket = 0;
+    bool dirty;
+    enum lockstep_status status;
+
+    if (!f->conn->writing)
+        return SQLITE_OK;
+    dirty = f->conn->dirty;
+    status = lks_conn_publish(f->conn, durability, &ticket);
+    if (status != LOCKSTEP_OK)
+        return lks_sqlite_code(status, SQLITE_IOERR_WRITE);
+    f->ticket = ticket;
+    f->journal_syncs = 0;
+    f->database_synced = false;
+    if (f->exclusive)
+        lks_conn_renew(f->conn);
+    else
+        lks_conn_write_end(f->conn);
+    return dirty && durability == LOCKSTEP_FULL_SYNC ? wait_durable(f, ticket) : SQLITE_OK;
+}
+
+static int
+become_writer(struct lks_file *f)
+{
+    enum lockstep_status status;
+    if (f->conn->writing)
+        return SQLITE_OK;
+    if (f->readonly || f->db->readonly)
+        return SQLITE_READONLY;
+    status = lks_conn_write_begin(f->conn);
+    if (status == LOCKSTEP_BUSY || status == LOCKSTEP_STALE) {
+        lks_wait_refused(f);
+        return SQLITE_BUSY;
+    }
+    if (status == LOCKSTEP_OK) {
+        lks_wait_granted(f);
+        f->journal_syncs = 0;
+        f->database_synced = false;
+    }
+    return lks_sqlite_code(status, SQLITE_IOERR_LOCK);
+}
+
+static int
+begin(struct lks_file *f)
+{
+    enum lockstep_status status;
+    int rc = lks_store_file_connect(f);
+    if (rc == SQLITE_NOTFOUND) {
+        rc = f->real->pMethods->xLock(f->real, SQLITE_LOCK_SHARED);
+        f->real_locked = rc == SQLITE_OK;
+        return rc;
+    }
+    if (rc != SQLITE_OK)
+        return rc;
+    lks_wait_before_begin(f);
+    status = lks_conn_begin(f->conn);
+    if (status != LOCKSTEP_OK)
+        return lks_sqlite_code(status, SQLITE_IOERR_LOCK);
+    f->store = true;
+    if (f->exclusive && !f->readonly) {
+        /* Nobody else may change the database from the first read on. */
+        rc = become_writer(f);
+        if (rc != SQLITE_OK) {
+            lks_conn_end(f->conn);
+            f->store = false;
+        }
+    }
+    return rc;
+}
+
+static int
+store_lock(sqlite3_file *file, int level)
+{
+    struct lks_file *f = of(file);
+    int rc = SQLITE_OK;
+    if (level <= f->lock)
+        return SQLITE_OK;
+    if (forked(f))
+        return SQLITE_MISUSE;
+    if (f->lock == SQLITE_LOCK_NONE) {
+        rc = begin(f);
+        if (rc != SQLITE_OK)
+            return rc;
+        lks_vfs_note_file(f);
+        f->lock = SQLITE_LOCK_SHARED;
+    }
+    if (level == SQLITE_LOCK_SHARED)
+        return SQLITE_OK;
+    rc = f->store ? become_writer(f) : f->real->pMethods->xLock(f->real, level);
+    if (rc == SQLITE_OK)
+        f->lock = level;
+    return rc;
+}
+
+static int
+store_unlock(sqlite3_file *file, int level)
+{
+    struct lks_file *f = of(file);
+    int rc = SQLITE_OK;
+    if (level >= f->lock)
+        return SQLITE_OK;
+    if (f->real_locked)
+        rc = f->real->pMethods->xUnlock(f->real, level);
+    else if (f->store && !forked(f)) {
+        if (level == SQLITE_LOCK_NONE) {
+            lks_conn_end(f->conn);
+        } else if (f->conn->writing) {
+            lks_conn_discard(f->conn);
+            lks_conn_write_end(f->conn);
+        }
+    }
+    f->lock = level;
+    if (level == SQLITE_LOCK_NONE)
+        f->store = f->real_locked = false;
+    return rc;
+}
+
+static int
+store_reserved(sqlite3_file *file, int *out_reserved)
+{
+    struct lks_file *f = of(file);
+    uint64_t since;
+    if (!f->store)
+        return f->real->pMethods->xCheckReservedLock(f->real, out_reserved);
+    *out_reserved = lks_queue_owner(f->db, &since) < LKS_MAX_CLIENTS;
+    return SQLITE_OK;
+}
+
+static bool
+same_connection(struct lks_file *other, void *arg)
+{
+    struct lks_file *f = arg;
+    if (other == f || other->connection != f->connection || !other->exclusive)
+        return false;
+    /* ATTACH inherits the connection's locking mode. */
+    f->exclusive = true;
+    return true;
+}
+
+static int
+vfs_name(struct lks_file *f, char **out_name)
+{
+    char *below = NULL;
+    int rc = f->real->pMethods->xFileControl(f->real, SQLITE_FCNTL_VFSNAME, &below);
+    if (rc != SQLITE_OK)
+        below = NULL;
+    *out_name = sqlite3_mprintf("lockstep/%s", below != NULL ? below : lks_vfs_parent()->zName);
+    sqlite3_free(below);
+    return SQLITE_OK;
+}
+
+/* What means something else, or nothing, while a transaction goes through the store. */
+static int
+store_mode_control(struct lks_file *f, int op, void *arg)
+{
+    switch (op) {
+    case SQLITE_FCNTL_COMMIT_PHASETWO: return forked(f) ? SQLITE_MISUSE : commit(f);
+    case SQLITE_FCNTL_HAS_MOVED:
+        /* The worker looks before each batch. */
+        *(int *)arg = 0;
+        return SQLITE_OK;
+    case SQLITE_FCNTL_SYNC:
+    case SQLITE_FCNTL_SIZE_HINT:
+    case SQLITE_FCNTL_OVERWRITE:
+    case SQLITE_FCNTL_CHUNK_SIZE: return SQLITE_OK;
+    case SQLITE_FCNTL_BEGIN_ATOMIC_WRITE:
+    case SQLITE_FCNTL_COMMIT_ATOMIC_WRITE:
+    case SQLITE_FCNTL_ROLLBACK_ATOMIC_WRITE:
+    case SQLITE_FCNTL_MMAP_SIZE: return SQLITE_NOTFOUND;
+    default: return f->real->pMethods->xFileControl(f->real, op, arg);
+    }
+}
+
+static int
+store_control(sqlite3_file *file, int op, void *arg)
+{
+    struct lks_file *f = of(file);
+    switch (op) {
+    case SQLITE_FCNTL_PDB:
+        f->connection = *(sqlite3 **)arg;
+        (void)lks_files_find(same_connection, f);
+        break;
+    case SQLITE_FCNTL_PRAGMA: {
+        int rc = lks_pragma(f, arg);
+        if (rc != SQLITE_NOTFOUND)
+            return rc;
+        break;
+    }
+    case SQLITE_FCNTL_LOCKSTATE: *(int *)arg = f->lock; return SQLITE_OK;
+    case SQLITE_FCNTL_VFSNAME: return vfs_name(f, arg);
+    default: break;
+    }
+    if (f->store)
+        return store_mode_control(f, op, arg);
+    return f->real->pMethods->xFileControl(f->real, op, arg);
+}
+
+static int
+store_sector(sqlite3_file *file)
+{
+    return of(file)->real->pMethods->xSectorSize(of(file)->real);
+}
+
+static int
+store_characteristics(sqlite3_file *file)
+{
+    /* An atomic batch would pass the store by. */
+    return of(file)->real->pMethods->xDeviceCharacteristics(of(file)->real) &
+           ~SQLITE_IOCAP_BATCH_ATOMIC;
+}
+
+static int
+store_shm_map(sqlite3_file *file, int region, int size, int extend, void volatile **out)
+{
+    struct lks_file *f = of(file);
+    if (f->store || f->real->pMethods->iVersion < 2)
+        return SQLITE_IOERR_SHMMAP;
+    return f->real->pMethods->xShmMap(f->real, region, size, extend, out);
+}
+
+static int
+store_shm_lock(sqlite3_file *file, int offset, int n, int flags)
+{
+    return of(file)->real->pMethods->xShmLock(of(file)->real, offset, n, flags);
+}
+
+static void
+store_shm_barrier(sqlite3_file *file)
+{
+    of(file)->real->pMethods->xShmBarrier(of(file)->real);
+}
+
+static int
+store_shm_unmap(sqlite3_file *file, int delete_flag)
+{
+    struct lks_file *f = of(file);
+    if (f->real->pMethods->iVersion < 2)
+        return SQLITE_OK;
+    return f->real->pMethods->xShmUnmap(f->real, delete_flag);
+}
+
+static int
+store_fetch(sqlite3_file *file, sqlite3_int64 offset, int amount, void **out)
+{
+    struct lks_file *f = of(file);
+    *out = NULL;
+    if (f->store || f->real->pMethods->iVersion < 3)
+        return SQLITE_OK;
+    return f->real->pMethods->xFetch(f->real, offset, amount, out);
+}
+
+static int
+store_unfetch(sqlite3_file *file, sqlite3_int64 offset, void *page)
+{
+    struct lks_file *f = of(file);
+    if (f->real->pMethods->iVersion < 3)
+        return SQLITE_OK;
+    return f->real->pMethods->xUnfetch(f->real, offset, page);
+}
+
+const sqlite3_io_methods lks_store_file_methods = {
+    .iVersion = 3,
+    .xClose = store_close,
+    .xRead = store_read,
+    .xWrite = store_write,
+    .xTruncate = store_truncate,
+    .xSync = store_sync,
+    .xFileSize = store_size,
+    .xLock = store_lock,
+    .xUnlock = store_unlock,
+    .xCheckReservedLock = store_reserved,
+    .xFileControl = store_control,
+    .xSectorSize = store_sector,
+    .xDeviceCharacteristics = store_characteristics,
+    .xShmMap = store_shm_map,
+    .xShmLock = store_shm_lock,
+    .xShmBarrier = store_shm_barrier,
+    .xShmUnmap = store_shm_unmap,
+    .xFetch = store_fetch,
+    .xUnfetch = store_unfetch,
+};
+
+static int
+default_synchronous(void)
+{
+    int level;
+    char option[32];
+    for (level = 0; level <= 3; level++) {
+        sqlite3_snprintf(sizeof option, option, "DEFAULT_SYNCHRONOUS=%d", level);
+        if (sqlite3_compileoption_used(option))
+            return level;
+    }
+    return 2;
+}
+
+int
+lks_store_file_open(sqlite3_vfs *vfs, const char *name, struct lks_file *f, int flags, int *out_flags)
+{
+    static struct lks_a64 serials;
+    int rc, given = flags;
+    (void)vfs;
+    memset(f, 0, sizeof *f);
+    f->real = (sqlite3_file *)(f + 1);
+    f->real->pMethods = NULL;
+    rc = lks_vfs_parent()->xOpen(lks_vfs_parent(), name, f->real, flags, &given);
+    if (rc != SQLITE_OK)
+        return rc;
+    f->name = name;
+    f->journal_name = sqlite3_filename_journal(name);
+    f->wal_name = sqlite3_filename_wal(name);
+    f->serial = lks_a64_add(&serials, 1) + 1;
+    f->readonly = (given & SQLITE_OPEN_READONLY) != 0;
+    f->fork_guard = lks_map_fork_guard();
+    f->synchronous = default_synchronous();
+    lks_uri_parse(name, &f->uri);
+    f->uri.options.readonly = f->readonly;
+    pthread_mutex_init(&f->sleep_mutex, NULL);
+    f->base.pMethods = &lks_store_file_methods;
+    lks_files_add(f);
+    if (out_flags != NULL)
+        *out_flags = given;
+    return SQLITE_OK;
+}

@@ -1,0 +1,59 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "vfs/vfs.h"
+
+#define DEFAULT_LOCK_WAIT_MS 50
+
+static const char *const durability_names[] = {"off", "async", "full"};
+
+int
+lks_uri_durability(const char *word)
+{
+    if (sqlite3_stricmp(word, "off") == 0)
+        return LOCKSTEP_OFF;
+    if (sqlite3_stricmp(word, "async") == 0 || sqlite3_stricmp(word, "normal") == 0)
+        return LOCKSTEP_ASYNC;
+    if (sqlite3_stricmp(word, "full") == 0)
+        return LOCKSTEP_FULL_SYNC;
+    if (sqlite3_stricmp(word, "default") == 0)
+        return LKS_DURABILITY_AS_ASKED;
+    return -2;
+}
+
+const char *
+lks_uri_durability_name(int durability)
+{
+    return durability < 0 ? "default" : durability_names[durability];
+}
+
+static sqlite3_int64
+number(const char *name, const char *key, sqlite3_int64 otherwise, sqlite3_int64 most)
+{
+    sqlite3_int64 value = sqlite3_uri_int64(name, key, otherwise);
+    if (value < 0 || value > most) {
+        sqlite3_log(SQLITE_WARNING, "lockstep: %s=%lld is out of range, ignored", key, value);
+        return otherwise;
+    }
+    return value;
+}
+
+void
+lks_uri_parse(const char *name, struct lks_uri *out_uri)
+{
+    const char *word = sqlite3_uri_parameter(name, "durability");
+    memset(out_uri, 0, sizeof *out_uri);
+    out_uri->durability = word != NULL ? lks_uri_durability(word) : LKS_DURABILITY_AS_ASKED;
+    if (out_uri->durability == -2) {
+        sqlite3_log(SQLITE_WARNING,
+                    "lockstep: durability=%s is none of off, async, normal, full, default; ignored",
+                    word);
+        out_uri->durability = LKS_DURABILITY_AS_ASKED;
+    }
+    out_uri->options.max_lag_ms = (uint32_t)number(name, "max_lag", 0, 3600000);
+    out_uri->options.store_limit = (uint64_t)number(name, "store_limit", 0, (sqlite3_int64)1 << 40);
+    out_uri->options.hard_limit = (uint64_t)number(name, "hard_limit", 0, (sqlite3_int64)1 << 40);
+    out_uri->options.override_fs = (uint32_t)sqlite3_uri_boolean(name, "unsafe_fs", 0);
+    out_uri->options.no_worker = (uint32_t)!sqlite3_uri_boolean(name, "worker", 1);
+    out_uri->lock_wait_ms = (uint32_t)number(name, "lock_wait", DEFAULT_LOCK_WAIT_MS, 3600000);
+}

@@ -1,0 +1,115 @@
+#include "vfs/wait.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "coord/client.h"
+
+/* From here on a wait is mentioned in the log, once a second. */
+#define LOG_AFTER_NS (100 * LKS_NS_PER_MS)
+#define LOG_AGAIN_NS (1000 * LKS_NS_PER_MS)
+/* A refusal that is older than this is not what the retry is about. */
+#define RETRY_NS (2000 * LKS_NS_PER_MS)
+
+/* The file whose RESERVED this thread was refused last; looked up in the list, never followed. */
+static __thread uint64_t refused_serial;
+
+void
+lks_wait_describe(struct lks_file *file, char *out, size_t capacity)
+{
+    uint64_t since = 0, now = lks_clock_coarse_ns();
+    uint32_t owner;
+    char who[96];
+    if (file->conn == NULL) {
+        snprintf(out, capacity, "nobody");
+        return;
+    }
+    if (file->conn->store_full) {
+        snprintf(out, capacity, "the store, which is full until the worker has written it");
+        return;
+    }
+    owner = lks_queue_owner(file->db, &since);
+    if (owner >= LKS_MAX_CLIENTS) {
+        snprintf(out, capacity, "nobody");
+        return;
+    }
+    lks_client_describe(file->db, owner, who, sizeof who);
+    snprintf(out, capacity, "%s, for %.3f s", who, now > since ? (double)(now - since) / 1e9 : 0.0);
+}
+
+void
+lks_wait_refused(struct lks_file *file)
+{
+    uint64_t now = lks_clock_coarse_ns();
+    refused_serial = file->serial;
+    file->wants_writer = true;
+    if (file->busy_since_ns == 0) {
+        file->busy_since_ns = now;
+        return;
+    }
+    if (now - file->busy_since_ns < LOG_AFTER_NS || now - file->busy_logged_ns < LOG_AGAIN_NS)
+        return;
+    file->busy_logged_ns = now;
+    lks_wait_describe(file, file->blocker, sizeof file->blocker);
+    lks_log(LKS_NOTICE, "%s: has waited %.3f s for the writer lock; it is held by %s", file->name,
+            (double)(now - file->busy_since_ns) / 1e9, file->blocker);
+}
+
+void
+lks_wait_granted(struct lks_file *file)
+{
+    refused_serial = 0;
+    file->wants_writer = false;
+    file->busy_since_ns = 0;
+}
+
+void
+lks_wait_before_begin(struct lks_file *file)
+{
+    uint64_t now;
+    if (!file->wants_writer)
+        return;
+    file->wants_writer = false;
+    now = lks_clock_coarse_ns();
+    if (now - file->busy_since_ns > RETRY_NS) {
+        /* Another matter: the application gave up then. */
+        file->busy_since_ns = 0;
+        lks_conn_leave_queue(file->conn);
+        return;
+    }
+    (void)!lks_conn_wait(file->conn, file->uri.lock_wait_ms * LKS_NS_PER_MS);
+}
+
+static bool
+is_refused(struct lks_file *file, void *arg)
+{
+    struct lks_file **out = arg;
+    if (file->serial != refused_serial || file->conn == NULL)
+        return false;
+    /* Held until we have slept: xClose waits for it.  Not had: somebody else sleeps there. */
+    if (pthread_mutex_trylock(&file->sleep_mutex) != 0)
+        return false;
+    *out = file;
+    return true;
+}
+
+bool
+lks_wait_sleep(uint64_t wait_ns)
+{
+    struct lks_file *file = NULL;
+    enum lockstep_status status;
+    if (refused_serial == 0)
+        return false;
+    if (!lks_files_find(is_refused, &file) || *file->fork_guard == 0) {
+        refused_serial = 0;
+        if (file != NULL)
+            pthread_mutex_unlock(&file->sleep_mutex);
+        return false;
+    }
+    status = lks_conn_wait(file->conn, wait_ns);
+    file->wants_writer = false;
+    pthread_mutex_unlock(&file->sleep_mutex);
+    return status != LOCKSTEP_NOMEM;
+}

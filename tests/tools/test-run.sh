@@ -1,0 +1,51 @@
+#!/bin/bash
+# "lockstep run" puts an unchanged program onto Lockstep: the sqlite3 shell, which shuts SQLite down and starts it
+# again as it begins, and whatever the command starts in turn.
+set -euo pipefail
+
+if [ -n "${LKS_SANITIZERS-}" ]; then
+    echo "skipped: a library with a sanitizer cannot be preloaded into programs without"
+    exit 77
+fi
+[ -n "${LKS_SQLITE3-}" ] || { echo "skipped: no sqlite3 shell"; exit 77; }
+
+lockstep=${LKS_BUILDDIR:-.}/lockstep
+[ -x "$lockstep" ] || { echo "skipped: built without tools"; exit 77; }
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+failed=0
+
+# expect WHAT WANTED GOT
+expect() {
+    [ "$2" = "$3" ] || { printf '%s: expected "%s", got "%s"\n' "$1" "$2" "$3"; failed=1; }
+}
+
+# What the shell prints of the file's VFS, warnings included: opened by the first command, named by the second.
+ask=('PRAGMA user_version' .vfsname)
+stock=$'0\nunix'
+ours=$'0\nlockstep/unix'
+
+expect "the shell alone" "$stock" "$("$LKS_SQLITE3" "$work/a.db" "${ask[@]}" 2>&1)"
+expect "the shell under run" "$ours" "$("$lockstep" run -- "$LKS_SQLITE3" "$work/a.db" "${ask[@]}" 2>&1)"
+expect "without --" "$ours" "$("$lockstep" run "$LKS_SQLITE3" "$work/a.db" "${ask[@]}" 2>&1)"
+# shellcheck disable=SC2016 # the inner shell expands it
+expect "through another shell" "$ours" \
+    "$("$lockstep" run -- sh -c '"$@"' sh "$LKS_SQLITE3" "$work/a.db" "${ask[@]}" 2>&1)"
+expect "a VFS that is asked for" "$stock" \
+    "$("$lockstep" run -- "$LKS_SQLITE3" "file:$work/a.db?vfs=unix" "${ask[@]}" 2>&1)"
+
+"$lockstep" run -- "$LKS_SQLITE3" "$work/b.db" 'CREATE TABLE t(a); INSERT INTO t VALUES(1), (2), (3)'
+expect "what it wrote" $'6\nok' "$("$LKS_SQLITE3" "$work/b.db" 'SELECT sum(a) FROM t; PRAGMA integrity_check')"
+expect "what it left" b.db "$(cd "$work" && ls -d b.db*)"
+
+status=0
+"$lockstep" run -- sh -c 'exit 7' || status=$?
+expect "the exit status" 7 "$status"
+status=0
+"$lockstep" run -- "$work/gone" 2>"$work/err" || status=$?
+expect "a command that is not there" 127 "$status"
+expect "what it says then" "lockstep: run: $work/gone: No such file or directory" "$(cat "$work/err")"
+status=0
+"$lockstep" run 2>/dev/null || status=$?
+expect "no command" 2 "$status"
+exit "$failed"
