@@ -134,11 +134,8 @@ prepare_all(const struct bench_job *job, struct bench_connection *c)
         {"SELECT balance FROM account WHERE id = ?1", &c->select},
         {"SELECT sum(balance - " STRING(BENCH_OPENING_BALANCE) ") FROM account", &c->sum},
         {"SELECT coalesce(max(id), 0) FROM entry", &c->top},
-        {"PRAGMA lockstep_status", &c->status},
     };
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
-        if (all[i].statement == &c->status && job->side.kind != BENCH_LOCKSTEP)
-            continue;
         int rc = sqlite3_prepare_v3(c->db, all[i].sql, -1, SQLITE_PREPARE_PERSISTENT,
                                     all[i].statement, NULL);
         if (rc != SQLITE_OK)
@@ -247,33 +244,16 @@ keep_highest(uint64_t *highest, int64_t value)
         *highest = (uint64_t)value;
 }
 
-/* The pragma's rows are a name and a value. */
 int
 bench_connection_store_peak(struct bench_connection *c, struct bench_store_peak *peak)
 {
-    uint32_t found = 0;
-    int rc;
-    while ((rc = sqlite3_step(c->status)) == SQLITE_ROW) {
-        const char *name = (const char *)sqlite3_column_text(c->status, 0);
-        int64_t value = sqlite3_column_int64(c->status, 1);
-        if (name == NULL)
-            continue;
-        if (strcmp(name, "pending_bytes") == 0) {
-            keep_highest(&peak->used_bytes, value);
-            found |= 1;
-        } else if (strcmp(name, "store_bytes") == 0) {
-            keep_highest(&peak->size_bytes, value);
-            found |= 2;
-        } else if (strcmp(name, "store_limit") == 0) {
-            keep_highest(&peak->limit_bytes, value);
-            found |= 4;
-        }
-    }
-    sqlite3_reset(c->status);
-    if (rc != SQLITE_DONE)
+    struct lockstep_db_info info;
+    int rc = lockstep_status(c->db, &info);
+    if (rc != SQLITE_OK)
         return rc;
-    if (found != 7)
-        return SQLITE_NOTFOUND;
+    keep_highest(&peak->used_bytes, (int64_t)info.pending_bytes);
+    keep_highest(&peak->size_bytes, (int64_t)info.store_bytes);
+    keep_highest(&peak->limit_bytes, (int64_t)info.store_limit);
     peak->samples++;
     return SQLITE_OK;
 }

@@ -24,7 +24,6 @@ struct bench_connection {
     sqlite3_stmt *select; /* ?1 key */
     sqlite3_stmt *sum;    /* of all balances */
     sqlite3_stmt *top;    /* the highest id in entry */
-    sqlite3_stmt *status; /* Lockstep only */
 };
 
 /*
@@ -41,7 +40,7 @@ int bench_connection_close(struct bench_connection *c);
 int bench_connection_run(sqlite3_stmt *statement);
 /* The same for a statement that has one row with one number. */
 int bench_connection_number(sqlite3_stmt *statement, int64_t *out_number);
-/* Reads PRAGMA lockstep_status and keeps the highest figures. */
+/* Reads lockstep_status() and keeps the highest figures. */
 int bench_connection_store_peak(struct bench_connection *c, struct bench_store_peak *peak);
 
 #endif

@@ -229,7 +229,7 @@ static enum outcome
 monitor_once(struct worker *w)
 {
     int rc = bench_connection_store_peak(&w->connection, &w->result.store);
-    return rc == SQLITE_OK ? DONE : fail_sql(w, "PRAGMA lockstep_status", rc);
+    return rc == SQLITE_OK ? DONE : fail_sql(w, "lockstep_status()", rc);
 }
 
 /* ---- loops ---- */

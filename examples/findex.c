@@ -309,11 +309,11 @@ choose_names(const struct findex_options *options, struct place *out_place)
 }
 
 static void
-describe(const struct findex_options *options, const struct findex_list *list,
-         const struct findex_job *job, double warm_seconds)
+describe(const struct findex_report *report)
 {
+    const struct findex_options *options = report->options;
+    const struct findex_list *list = report->list;
     FILE *say = options->say;
-    const uint64_t bytes = atomic_load_explicit(&job->read_bytes, memory_order_relaxed);
 
     fprintf(say, "%zu files in %zu directories below %s.  Left out: %llu symbolic links,\n",
             list->n_files, list->n_directories, options->root, (unsigned long long)list->links);
@@ -323,14 +323,15 @@ describe(const struct findex_options *options, const struct findex_list *list,
     if (list->more)
         fprintf(say, "There are more files than the %u asked for.\n", options->max_files);
     fprintf(say, "Read ahead, so that every side finds them in memory: %.2f GiB in %.1f s.\n",
-            bytes / (double)(1 << 30), warm_seconds);
-    if (job->n_files < list->n_files)
+            (double)report->ahead.bytes / (1 << 30), report->ahead.seconds);
+    if (report->n_files < list->n_files)
         fprintf(say, "That took too long or too much: only the first %u files are indexed.\n",
-                job->n_files);
+                report->n_files);
+    fprintf(say, "Reading and hashing them alone, with no database: %.0f files per second.\n",
+            report->alone.files / report->alone.seconds);
     fprintf(say, "%u workers commit one transaction a file, %u readers query; ", options->workers,
             options->readers);
     fprintf(say, "%g s for each side at most.\n", options->limit_s);
-    fflush(say);
 }
 
 static void
@@ -410,30 +411,23 @@ run_sides(const struct findex_setting *setting, const struct place *place,
 
 /* The exit code. */
 static int
-index_and_report(const struct findex_setting *setting, const struct findex_list *list,
-                 const struct place *place)
+run_and_report(const struct findex_setting *setting, const struct place *place,
+               struct findex_report *report)
 {
-    const struct findex_options *options = setting->options;
     struct findex_result *results = calloc(N_SIDES, sizeof *results);
-    struct findex_report report = {
-        .options = options,
-        .list = list,
-        .warmed_bytes = atomic_load_explicit(&setting->job->read_bytes, memory_order_relaxed),
-        .n_files = setting->job->n_files,
-        .results = results,
-    };
     size_t n_run = 0;
     bool ok = results != NULL && run_sides(setting, place, results, &n_run);
 
-    while (report.n_results < n_run && results[report.n_results].ran)
-        ok &= results[report.n_results++].good;
-    if (report.n_results > 0) {
-        compare(&report);
-        if (options->json) {
-            findex_report_json(&report, stdout);
+    report->results = results;
+    while (report->n_results < n_run && results[report->n_results].ran)
+        ok &= results[report->n_results++].good;
+    if (report->n_results > 0) {
+        compare(report);
+        if (report->options->json) {
+            findex_report_json(report, stdout);
         } else {
-            ok &= findex_report_table(&report, stdout);
-            explain(&report, stdout);
+            ok &= findex_report_table(report, stdout);
+            explain(report, stdout);
         }
     }
     for (size_t i = 0; i < n_run; i++)
@@ -446,11 +440,25 @@ index_and_report(const struct findex_setting *setting, const struct findex_list 
     return ok ? 0 : 1;
 }
 
+/* Reads the files twice, for memory and for the clock; what the first time leaves out is cut. */
+static bool
+prepare(const struct findex_setting *setting, struct findex_report *report)
+{
+    struct findex_job *job = setting->job;
+    const double limit_s = report->options->limit_s;
+
+    if (!findex_read_ahead(setting, 2 * limit_s, bytes_to_read_ahead(), &report->ahead))
+        return false;
+    job->n_files = report->n_files = report->ahead.files;
+    return findex_read_ahead(setting, limit_s / 4, UINT64_MAX, &report->alone);
+}
+
 /* Walk, read ahead, run.  The exit code. */
 static int
 run(const struct findex_options *options)
 {
     struct findex_list list = {0};
+    struct findex_report report = {.options = options, .list = &list};
     struct findex_setting setting = {.options = options, .job_fd = -1};
     struct place *place = calloc(1, sizeof *place);
     char *lockstep = NULL;
@@ -465,20 +473,17 @@ run(const struct findex_options *options)
         goto out;
     }
     setting.job = findex_job_create(&list, &setting.job_fd);
-    if (setting.job == NULL)
+    if (setting.job == NULL || !prepare(&setting, &report))
         goto out;
     lockstep = findex_locks_find(options->lockstep);
     setting.lockstep = lockstep;
-
-    const uint64_t warm_ns = findex_now_ns();
-    if (!findex_warm(&setting, 2 * options->limit_s, bytes_to_read_ahead()))
-        goto out;
-    describe(options, &list, setting.job, (findex_now_ns() - warm_ns) / 1e9);
+    describe(&report);
     describe_place(options, place->names[0]);
     if (lockstep == NULL)
-        fprintf(options->say,
-                "The lockstep command was not found (--lockstep PATH): no view of the locks.\n");
-    code = index_and_report(&setting, &list, place);
+        fputs("The lockstep command was not found (--lockstep PATH): no view of the locks.\n",
+              options->say);
+    fflush(options->say);
+    code = run_and_report(&setting, place, &report);
 
 out:
     if (findex_interrupted() != 0)

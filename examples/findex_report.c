@@ -341,6 +341,16 @@ put_comparison(struct bench_json *json, const struct findex_comparison *c)
     bench_json_close(json, '}');
 }
 
+static void
+put_reading(struct bench_json *json, const char *name, const struct findex_reading *reading)
+{
+    bench_json_open(json, name, '{');
+    bench_json_count(json, "files", reading->files);
+    bench_json_count(json, "bytes", reading->bytes);
+    bench_json_number(json, "seconds", reading->seconds);
+    bench_json_close(json, '}');
+}
+
 /* JSON has no bytes: a name that is not UTF-8 is written with \xff for each byte past ASCII. */
 static void
 put_path(struct bench_json *json, const char *name, const char *path)
@@ -370,7 +380,8 @@ put_job(struct bench_json *json, const struct findex_report *report)
     bench_json_count(json, "readers", report->options->readers);
     bench_json_number(json, "limit_seconds", report->options->limit_s);
     bench_json_count(json, "head_bytes", FINDEX_HEAD_BYTES);
-    bench_json_count(json, "read_ahead_bytes", report->warmed_bytes);
+    put_reading(json, "read_ahead", &report->ahead);
+    put_reading(json, "reading_alone", &report->alone);
     bench_json_count(json, "files_found", list->n_files);
     bench_json_count(json, "files_used", report->n_files);
     bench_json_count(json, "directories", list->n_directories);

@@ -14,7 +14,8 @@ struct findex_comparison {
 struct findex_report {
     const struct findex_options *options;
     const struct findex_list *list;
-    uint64_t warmed_bytes;
+    struct findex_reading ahead; /* the first time, perhaps from the disk */
+    struct findex_reading alone; /* the second time, from memory, for a while */
     uint32_t n_files; /* those of the list that were given to each side */
     const struct findex_result *results;
     size_t n_results;

@@ -29,7 +29,7 @@ struct run {
     uint32_t shown_committed;
 
     struct findex_locks locks;
-    bool locks_wanted, locks_shown;
+    bool locks_wanted, locks_shown, locks_late;
 };
 
 static uint64_t
@@ -96,6 +96,10 @@ print_locks(struct run *run)
     const char *line = run->locks.text != NULL ? run->locks.text : "";
 
     clear_line(run->setting->options);
+    if (run->locks_late) {
+        fprintf(say, "%s: over before `lockstep locks` could look\n", run->title);
+        return;
+    }
     fprintf(say, "\nHalf-way, `lockstep locks %s`:\n", run->path);
     while (*line != '\0') {
         int length = (int)strcspn(line, "\n");
@@ -193,6 +197,7 @@ static bool
 close_all(struct run *run, uint64_t *out_go_ns)
 {
     run->working = false;
+    run->locks_late = run->locks.pid != 0;
     run->kill_ns = findex_now_ns() + STUCK_NS;
     findex_crew_release(&run->crew, FINDEX_READER);
     if (!await(run, FINDEX_READER, FINDEX_GONE))
@@ -383,38 +388,39 @@ findex_result_free(struct findex_result *result)
 }
 
 bool
-findex_warm(const struct findex_setting *setting, double limit_s, uint64_t limit_bytes)
+findex_read_ahead(const struct findex_setting *setting, double limit_s, uint64_t limit_bytes,
+                  struct findex_reading *out_reading)
 {
     const struct findex_options *options = setting->options;
     struct findex_job *job = setting->job;
-    struct run run = {
-        .setting = setting, .job = job, .title = "reading ahead", .locks = {.fd = -1}};
-    const uint64_t start_ns = findex_now_ns();
-    bool ok;
+    struct findex_reading now = {0};
+    struct run run = {.setting = setting, .job = job, .locks = {.fd = -1}};
+    uint64_t start_ns;
 
     findex_job_reset(job);
     if (!findex_crew_init(&run.crew, options->workers))
         return false;
-    ok = start(&run, FINDEX_WARMER, options->workers);
-    if (ok)
-        findex_crew_release(&run.crew, FINDEX_WARMER);
+    bool ok = start(&run, FINDEX_WARMER, options->workers)
+              && await(&run, FINDEX_WARMER, FINDEX_READY);
+    start_ns = findex_now_ns();
+    findex_crew_release(&run.crew, FINDEX_WARMER);
     while (ok && !findex_crew_reached(&run.crew, FINDEX_WARMER, FINDEX_DONE)) {
         findex_crew_listen(&run.crew, findex_now_ns() + TICK_NS, -1);
-        const uint64_t bytes = atomic_load_explicit(&job->read_bytes, memory_order_relaxed);
-        const double seconds = (findex_now_ns() - start_ns) / 1e9;
-        if (seconds > limit_s || bytes > limit_bytes)
+        now.files = atomic_load_explicit(&job->next, memory_order_relaxed);
+        now.bytes = atomic_load_explicit(&job->read_bytes, memory_order_relaxed);
+        now.seconds = (findex_now_ns() - start_ns) / 1e9;
+        if (now.seconds > limit_s || now.bytes > limit_bytes)
             atomic_store_explicit(&job->stop, 1, memory_order_relaxed);
         if (options->terminal) {
-            fprintf(options->say, "\r\033[Kreading ahead: %u of %u files",
-                    atomic_load_explicit(&job->next, memory_order_relaxed), job->n_files);
+            fprintf(options->say, "\r\033[Kreading: %u of %u files", now.files, job->n_files);
             fflush(options->say);
         }
         ok = findex_interrupted() == 0;
     }
     clear_line(options);
-    const uint32_t taken = atomic_load_explicit(&job->next, memory_order_relaxed);
-    if (taken < job->n_files)
-        job->n_files = taken;
     findex_crew_free(&run.crew);
+    if (now.files > job->n_files) /* each reader found once that there is no more */
+        now.files = job->n_files;
+    *out_reading = now;
     return ok;
 }

@@ -55,11 +55,19 @@ bool findex_run_side(const struct findex_setting *setting, const struct findex_s
 double findex_result_seconds_for(const struct findex_result *result, uint32_t files);
 void findex_result_free(struct findex_result *result);
 
+/* The files of the job read and hashed, without a database. */
+struct findex_reading {
+    uint32_t files;
+    uint64_t bytes;
+    double seconds;
+};
+
 /*
- * Reads each file of the job once, so that the first side does not pay for the disk: for limit_s
- * and limit_bytes at most.  What it did not get to is cut off the list.  False after a message, or
- * interrupted.
+ * Reads each file once, with as many processes as there are workers, until limit_s or limit_bytes:
+ * so that the first side does not pay for the disk, and to know how fast the files can be had.
+ * False after a message, or when interrupted.
  */
-bool findex_warm(const struct findex_setting *setting, double limit_s, uint64_t limit_bytes);
+bool findex_read_ahead(const struct findex_setting *setting, double limit_s, uint64_t limit_bytes,
+                       struct findex_reading *out_reading);
 
 #endif

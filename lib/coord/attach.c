@@ -349,6 +349,7 @@ attach_new(struct lockstep_db *db, bool join_only)
             /* Closing would drop the locks of the library's other copy: the descriptor is left open. */
             unmap_coord(db);
             lks_lockset_stock_release(&db->locks);
+            lks_lockset_drop(&db->locks, LKS_BYTE_DMS1);
             db->locks.coord_fd = -1;
             db->locks.held = 0;
             return status;

@@ -8,6 +8,7 @@
 #include <lockstep/inspect.h>
 
 #include "base/clock.h"
+#include "coord/queue.h"
 
 #include "shm/chunk.h"
 
@@ -128,11 +129,16 @@ read_slots(const struct lks_shm *shm, uint64_t now_ns, struct lks_census *census
     qsort(census->readers, census->reader_count, sizeof census->readers[0], by_snapshot);
 }
 
+/*
+ * False: the entry is free, or its owner has been away for so long that the lock is not handed to it any
+ * more; see find_head() in queue.c.
+ */
 static bool
 read_waiter(const struct lks_shm_waiter *entry, uint64_t now_ns, uint32_t *out_word,
             struct lks_census_waiter *out_waiter)
 {
     struct lks_census_waiter waiter = {0};
+    uint64_t touched_ns = 0;
     uint32_t word = 0;
     for (int look = 0; look < LOOKS; look++) {
         /* Acquire: pairs with the release that made the entry WAITING. */
@@ -143,10 +149,14 @@ read_waiter(const struct lks_shm_waiter *entry, uint64_t now_ns, uint32_t *out_w
         waiter.thread = (int32_t)lks_a32_relaxed(&entry->thread);
         waiter.connection = lks_a32_relaxed(&entry->connection);
         waiter.age_ns = age(now_ns, lks_a64_relaxed(&entry->since_ns));
+        touched_ns = lks_a64_relaxed(&entry->touched_ns);
         lks_fence_acquire();
         if (lks_a32_relaxed(&entry->word) == word)
             break;
     }
+    if (lks_waiter_state_of(word) == LKS_WAITER_AWAY && now_ns > touched_ns &&
+        now_ns - touched_ns > LKS_RESERVED_NS)
+        return false;
     waiter.client = lks_waiter_client(word);
     *out_word = word;
     *out_waiter = waiter;
@@ -214,31 +224,27 @@ read_writer(const struct lks_shm_state *state, uint64_t now_ns, struct lks_censu
 }
 
 /*
- * Since when the oldest commit that is not durable waits.  The ring remembers the last LKS_RING_SIZE commits;
- * of more, it is at least so long.
+ * Since when the oldest commit that is not durable waits: its entry in the ring tells, or, when more wait
+ * than the ring remembers, what the worker has noted.
  */
 static void
 read_pending_age(const struct lks_shm *shm, uint64_t now_ns, struct lks_census *census)
 {
-    uint64_t id = census->durable + 1;
+    uint64_t id = census->durable + 1, time_ns;
+    const struct lks_shm_commit *commit = &shm->ring[id % LKS_RING_SIZE];
     census->pending_age_ns = LOCKSTEP_UNKNOWN;
     if (census->durable >= census->committed)
         return;
-    if (census->committed - census->durable > LKS_RING_SIZE)
-        id = census->committed - LKS_RING_SIZE + 1;
-    for (unsigned look = 0; look < LKS_RING_SIZE && id <= census->committed; look++, id++) {
-        const struct lks_shm_commit *commit = &shm->ring[id % LKS_RING_SIZE];
-        uint64_t time_ns;
-        /* Acquire: pairs with the release that completed the entry. */
-        if (lks_a64_acquire(&commit->id) != id)
-            continue; /* written over meanwhile: the next one is younger */
+    /* Acquire: pairs with the release that completed the entry. */
+    if (lks_a64_acquire(&commit->id) == id) {
         time_ns = lks_a64_relaxed(&commit->time_ns);
         lks_fence_acquire();
-        if (lks_a64_relaxed(&commit->id) != id)
-            continue;
-        census->pending_age_ns = age(now_ns, time_ns);
-        return;
+        if (lks_a64_relaxed(&commit->id) == id) {
+            census->pending_age_ns = age(now_ns, time_ns);
+            return;
+        }
     }
+    census->pending_age_ns = age(now_ns, lks_a64_relaxed(&shm->state.pending_since_ns));
 }
 
 static void
@@ -263,7 +269,7 @@ read_state(const struct lks_shm_state *state, struct lks_census *census)
     } else {
         census->unit_size = lks_unit_bytes(geometry);
         census->pending_bytes = (uint64_t)used << geometry->unit_log2;
-        census->store_bytes = (uint64_t)chunks * geometry->chunk_bytes;
+        census->store_bytes = (uint64_t)chunks * LKS_CHUNK_DATA;
         if ((uint64_t)used > (uint64_t)chunks << geometry->per_chunk_log2)
             damaged(census, "it counts %u blocks in use, more than there are", (unsigned)used);
     }

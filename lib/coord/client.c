@@ -32,8 +32,11 @@ clear_remains(struct lockstep_db *db, uint32_t client)
     lks_queue_take_over(db, client);
     for (i = 0; i <= high && i < LKS_MAX_SLOTS; i++) {
         uint64_t word = lks_a64_acquire(&shm->slots[i].word);
-        if (lks_slot_state_of(word) != LKS_SLOT_FREE && lks_slot_client(word) == client)
+        if (lks_slot_state_of(word) != LKS_SLOT_FREE && lks_slot_client(word) == client) {
+            /* The walk first: with the word the slot may become another's. */
+            lks_a64_set_release(&shm->slots[i].walk, 0);
             lks_a64_cas(&shm->slots[i].word, word, 0);
+        }
     }
     for (i = 0; i < LKS_MAX_WAITERS; i++) {
         uint32_t word = lks_a32_acquire(&shm->waiters[i].word);

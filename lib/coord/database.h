@@ -40,6 +40,8 @@ struct lks_database_hooks {
     void (*stop_worker)(struct lockstep_db *db);
     /* Closes the store's files and gives WORKER up, if it is held.  Idempotent. */
     void (*resign)(struct lockstep_db *db);
+    /* Frees db->store. */
+    void (*destroy)(struct lockstep_db *db);
 };
 
 struct lockstep_db {

@@ -56,8 +56,8 @@ lks_freelist_take(struct lks_shm *shm, const struct lks_geometry *g, const struc
     if (head == 0 || !lks_chunk_has(shm, g, head))
         return 0;
     b = lks_chunk_block(shm, g, head);
-    /* B1.  `lowest` is never above the floor, so this also says gate < committed. */
-    if (lks_a64_relaxed(&b->gate) >= horizon->lowest)
+    /* B1.  `walking` is never above the floor, so this also says gate < committed. */
+    if (lks_a64_relaxed(&b->gate) >= horizon->walking)
         return 0;
     next = lks_a32_relaxed(&b->free_next);
     lks_a32_set_relaxed(&state->free_head, next);

@@ -19,7 +19,7 @@ void lks_freelist_clear(struct lks_shm *shm);
 void lks_freelist_give(struct lks_shm *shm, const struct lks_geometry *g, uint32_t block);
 /* Refree: a block that was taken and never linked, at once usable. */
 void lks_freelist_return(struct lks_shm *shm, const struct lks_geometry *g, uint32_t block);
-/* The oldest block if its gate is behind the horizon's lowest snapshot, else 0. */
+/* The oldest block if its gate is behind every walk that the horizon saw, else 0. */
 uint32_t lks_freelist_take(struct lks_shm *shm, const struct lks_geometry *g,
                            const struct lks_horizon *horizon);
 /* A block that was never used, 0 if the chunks there are have none. */

@@ -4,15 +4,13 @@
 
 /* Keeps used[] sorted; nearly always a handful, so by insertion. */
 static void
-note(struct lks_horizon *h, uint64_t snapshot, uint32_t slot)
+note(struct lks_horizon *h, uint64_t snapshot)
 {
     uint32_t i = h->count;
     if (snapshot >= h->floor)
         return;
-    if (snapshot < h->lowest) {
+    if (snapshot < h->lowest)
         h->lowest = snapshot;
-        h->lowest_slot = slot;
-    }
     while (i > 0 && h->used[i - 1] > snapshot)
         i--;
     if (i > 0 && h->used[i - 1] == snapshot)
@@ -30,7 +28,7 @@ lks_horizon_scan(const struct lks_shm *shm, struct lks_horizon *out_horizon)
     struct lks_horizon *h = out_horizon;
     h->floor = lks_a64_acquire(&shm->state.committed);
     h->lowest = h->floor;
-    h->lowest_slot = LKS_MAX_SLOTS;
+    h->walking = h->floor;
     h->count = 0;
     /* Pairs with the fence in lks_reader_claim(). */
     lks_fence();
@@ -40,8 +38,11 @@ lks_horizon_scan(const struct lks_shm *shm, struct lks_horizon *out_horizon)
     for (i = high + 1; i-- > 0;) {
         /* Acquire: what the transaction read, it read before it let go of the slot. */
         uint64_t word = lks_a64_acquire(&shm->slots[i].word);
+        uint64_t walk = lks_a64_acquire(&shm->slots[i].walk);
         if (lks_slot_state_of(word) != LKS_SLOT_FREE)
-            note(h, lks_slot_snapshot(word), i);
+            note(h, lks_slot_snapshot(word));
+        if (walk != 0 && walk < h->walking)
+            h->walking = walk;
     }
 }
 

@@ -5,6 +5,9 @@
  * missed is a claim that had not been seen yet; that claim's second look finds `committed` at the floor
  * or above and rests there.  So a scan stays true for ever of snapshots below its floor: it may only
  * believe in transactions that have ended since.  That is why the writer may keep one.
+ *
+ * The same holds for walks: one that the scan missed began after it (store of walk, fence, load of the bucket
+ * there; unlink, fence, load of walk here), and does not meet what had been unlinked before.
  */
 #ifndef LKS_COORD_HORIZON_H
 #define LKS_COORD_HORIZON_H
@@ -17,7 +20,7 @@
 struct lks_horizon {
     uint64_t floor;   /* committed when the scan began; 0: no scan yet */
     uint64_t lowest;  /* min(floor, every used snapshot) */
-    uint32_t lowest_slot; /* who holds it, LKS_MAX_SLOTS: nobody */
+    uint64_t walking; /* min(floor, every walk): blocks with a gate below it may be handed out */
     uint32_t count;
     uint64_t used[LKS_MAX_SLOTS]; /* snapshots of used slots below the floor, ascending */
 };

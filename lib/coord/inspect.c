@@ -297,10 +297,11 @@ finish(struct lockstep_inspection *in)
         memmove(&in->locks[memory + 1], &in->locks[memory], (i - memory) * sizeof lock);
         in->locks[memory++] = lock;
     }
-    if (in->lock_count > memory)
+    if (in->lock_count > memory) {
         qsort(in->locks + memory, in->lock_count - memory, sizeof in->locks[0], by_place);
-    lks_meaning_of_byte_locks(in->locks + memory, in->lock_count - memory, in->clients,
-                              in->client_count);
+        lks_meaning_of_byte_locks(in->locks + memory, in->lock_count - memory, in->clients,
+                                  in->client_count);
+    }
     for (size_t i = 0; i < in->lock_count; i++)
         in->database.hidden_holders += in->locks[i].process.pid == 0;
     free(in->census);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "coord/lockset.h"
 #include "shm/layout.h"
 
 struct range {
@@ -11,11 +12,10 @@ struct range {
     uint64_t first, size;
 };
 
-/* PENDING_BYTE, RESERVED_BYTE, SHARED_FIRST and SHARED_SIZE of SQLite's os.h. */
 static const struct range database_ranges[] = {
-    {"PENDING", NULL, 0x40000000, 1},
-    {"RESERVED", NULL, 0x40000001, 1},
-    {"SHARED", "EXCLUSIVE", 0x40000002, 510},
+    {"PENDING", NULL, LKS_SQLITE_PENDING, 1},
+    {"RESERVED", NULL, LKS_SQLITE_RESERVED, 1},
+    {"SHARED", "EXCLUSIVE", LKS_SQLITE_SHARED_FIRST, LKS_SQLITE_SHARED_SIZE},
 };
 
 /* UNIX_SHM_BASE and UNIX_SHM_DMS of os_unix.c; the order of the WAL_*_LOCK of wal.c. */

@@ -4,6 +4,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "coord/lockset.h"
+
+/* Stock SQLite never locks the last byte of the SHARED range alone. */
+#define SHARED_LAST_BYTE (LKS_SQLITE_SHARED_FIRST + LKS_SQLITE_SHARED_SIZE - 1)
+
 __attribute__((format(printf, 2, 3))) static void
 say(struct lockstep_lock_view *lock, const char *format, ...)
 {
@@ -139,7 +144,7 @@ is_client(const struct lockstep_client_view *clients, size_t count, int32_t pid)
 static const char *
 lockstep_meaning(const struct lockstep_lock_view *lock)
 {
-    if (strcmp(lock->name, "SHARED") == 0 && lock->first_byte == lock->last_byte)
+    if (strcmp(lock->name, "SHARED") == 0 && lock->first_byte == SHARED_LAST_BYTE)
         return "Lockstep keeps stock writers out";
     if (strcmp(lock->name, "RESERVED") == 0 && lock->exclusive)
         return "Lockstep refuses stock writers at once";
@@ -197,7 +202,8 @@ lks_meaning_of_byte_locks(struct lockstep_lock_view *locks, size_t count,
             text = meaning_of(shm_meanings, sizeof shm_meanings / sizeof shm_meanings[0], lock);
             break;
         case LOCKSTEP_PLACE_DATABASE:
-            if (is_client(clients, client_count, lock->process.pid))
+            if (is_client(clients, client_count, lock->process.pid) ||
+                lock->first_byte == SHARED_LAST_BYTE)
                 text = lockstep_meaning(lock);
             if (text == NULL)
                 text = stock_meaning(locks, count, lock);
@@ -211,7 +217,7 @@ lks_meaning_of_byte_locks(struct lockstep_lock_view *locks, size_t count,
                 (unsigned long long)lock->last_byte);
         if (text != NULL)
             say(lock, "%s", text);
-        if (lock->process.pid == 0)
+        if (lock->process.pid == 0 && lock->process.foreign_pid == 0)
             say(lock, "holder hidden: another user's process or pid namespace");
         if (lock->exclusive && !is_own(lock))
             say_if_stopped(lock);

@@ -291,6 +291,14 @@ lks_queue_wait(struct lockstep_db *db, struct lks_place *place, uint64_t wait_ns
         if (rings < 2)
             flags_clear(shm, LKS_QUEUE_RUNG);
         word = lks_a64_seq(&shm->state.writer);
+        /*
+         * Whoever let a reservation expire may be dead: with its entry left at the head it would be handed
+         * the lock again and again.
+         */
+        if (lks_writer_state_of(word) == LKS_WRITER_RESERVED &&
+            lks_writer_client(word) != db->client && reservation_expired(shm, now) &&
+            lks_client_reap(db, lks_writer_client(word)))
+            word = lks_a64_seq(&shm->state.writer);
         if (reserve(db, place, word, now))
             break;
         if (now >= deadline) {

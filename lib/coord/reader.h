@@ -20,6 +20,24 @@ enum lockstep_status lks_reader_claim_slot(struct lockstep_db *db, uint32_t slot
 /* Moves the claim up to `snapshot`, which the caller, owner of WRITER, is about to publish or has. */
 void lks_reader_advance(struct lockstep_db *db, struct lks_reader *reader, uint64_t snapshot,
                         uint64_t size);
+/*
+ * Around every walk of a chain and the copying of what it found (R2), but for owners of WRITER, under whom
+ * nothing changes.  Short: blocks unlinked meanwhile are not used again before it ends.
+ */
+static inline void
+lks_reader_walk(struct lockstep_db *db, const struct lks_reader *reader)
+{
+    lks_a64_set_relaxed(&db->shm->slots[reader->slot].walk,
+                        lks_a64_acquire(&db->shm->state.committed));
+    /* Pairs with lks_horizon_scan(): it sees the walk, or we see what was unlinked before it. */
+    lks_fence();
+}
+static inline void
+lks_reader_rest(struct lockstep_db *db, const struct lks_reader *reader)
+{
+    /* Release: what was copied was copied before. */
+    lks_a64_set_release(&db->shm->slots[reader->slot].walk, 0);
+}
 void lks_reader_release(struct lockstep_db *db, struct lks_reader *reader);
 
 #endif

@@ -131,6 +131,11 @@ destroy(struct lockstep_db *db)
 {
     if (db == NULL)
         return;
+    if (db->store != NULL)
+        db->hooks->destroy(db);
+    lks_mutex_destroy(&db->attach_mutex);
+    lks_mutex_destroy(&db->reap_mutex);
+    lks_mutex_destroy(&db->locks.mutex);
     free(db->path);
     free(db->coord_path);
     free(db->journal_path);

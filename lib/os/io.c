@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "os/file.h"
 
@@ -21,6 +22,22 @@ lks_io_os_wrap(int fd)
     return file;
 }
 
+/* A journal is for whoever may use the database that it lies beside. */
+static void
+adopt_database_owner(int fd, const char *journal_path)
+{
+    static const char suffix[] = "-journal";
+    size_t length = strlen(journal_path);
+    struct lks_file_stat database;
+    char *path;
+    if (length <= strlen(suffix) || strcmp(journal_path + length - strlen(suffix), suffix) != 0)
+        return;
+    path = strndup(journal_path, length - strlen(suffix));
+    if (path != NULL && lks_file_stat_path(path, &database) == LOCKSTEP_OK)
+        lks_file_adopt_owner(fd, &database);
+    free(path);
+}
+
 static enum lockstep_status
 os_open(void *context, const char *path, enum lks_io_role role, struct lks_io_file **out_file)
 {
@@ -36,6 +53,8 @@ os_open(void *context, const char *path, enum lks_io_role role, struct lks_io_fi
         return status;
     }
     file->borrowed = false;
+    if (role == LKS_IO_JOURNAL)
+        adopt_database_owner(file->fd, path);
     *out_file = file;
     return LOCKSTEP_OK;
 }
@@ -107,7 +126,8 @@ os_exists(void *context, const char *path, bool *out_exists)
     (void)context;
     if (status != LOCKSTEP_OK && lks_os_errno() != ENOENT)
         return status;
-    *out_exists = status == LOCKSTEP_OK;
+    /* An empty file counts as missing, as in SQLite's xAccess. */
+    *out_exists = status == LOCKSTEP_OK && stat.size_bytes > 0;
     return LOCKSTEP_OK;
 }
 

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -32,36 +33,53 @@ lks_map_release(void *base, size_t size_bytes)
         munmap(base, size_bytes);
 }
 
-static volatile char *guard_page;
-static volatile char guard_fallback = 1;
-static pthread_once_t guard_once = PTHREAD_ONCE_INIT;
+/*
+ * The guard of this process, made anew in a child that asks for one: what the child carries keeps the
+ * parent's, which says 0 there.
+ */
+static _Atomic(volatile char *) guard;
+static bool guard_is_plain; /* not wiped by the kernel */
+static pthread_once_t plain_once = PTHREAD_ONCE_INIT;
 
 static void
-clear_fallback(void)
+clear_plain(void)
 {
-    guard_fallback = 0;
+    if (guard_is_plain)
+        *atomic_load(&guard) = 0;
 }
 
 static void
+watch_forks(void)
+{
+    guard_is_plain = true;
+    pthread_atfork(NULL, NULL, clear_plain);
+}
+
+static volatile char *
 make_guard(void)
 {
     size_t size = (size_t)sysconf(_SC_PAGESIZE);
-    void *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (page != MAP_FAILED && madvise(page, size, MADV_WIPEONFORK) == 0) {
-        guard_page = page;
-        *guard_page = 1;
-        return;
-    }
-    /* A kernel before 4.14: the handler sees all forks that go through libc. */
-    if (page != MAP_FAILED)
-        munmap(page, size);
-    guard_page = &guard_fallback;
-    pthread_atfork(NULL, NULL, clear_fallback);
+    volatile char *page =
+        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED)
+        abort(); /* no page of memory, and nothing works without it */
+    if (madvise((void *)(uintptr_t)page, size, MADV_WIPEONFORK) != 0)
+        /* A kernel before 4.14: the handler sees all forks that go through libc. */
+        pthread_once(&plain_once, watch_forks);
+    *page = 1;
+    return page;
 }
 
 const volatile char *
 lks_map_fork_guard(void)
 {
-    pthread_once(&guard_once, make_guard);
-    return guard_page;
+    volatile char *seen = atomic_load(&guard);
+    volatile char *made;
+    if (seen != NULL && *seen != 0)
+        return seen;
+    made = make_guard();
+    if (atomic_compare_exchange_strong(&guard, &seen, made))
+        return made;
+    munmap((void *)(uintptr_t)made, (size_t)sysconf(_SC_PAGESIZE));
+    return seen;
 }

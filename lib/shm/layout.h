@@ -100,13 +100,18 @@ struct lks_shm_client {
  * field      written by          holding        order
  * word       claimer             the slot       CAS from 0 takes it, release afterwards
  *            reaper              CLIENT(i)      CAS to 0
+ * walk       claimer             the slot       relaxed, then a full fence; release when it becomes 0
+ *            reaper              CLIENT(i)      release, before word
  * size       claimer             the slot       relaxed, before {S, active} is stored
  * others     claimer             the slot       relaxed, hints
  *
  * Read without a lock by lks_horizon_scan(), acquire.  A claimer stores {S, claiming}, fences (seq_cst,
  * as the scan does) and reads `committed` again: a scan that missed the claim ran after a `committed`
  * which the second look sees.
+ * walk: 0, or `committed` as it was when the claimer began to follow a chain; 0 again once it has copied what
+ * it found.  So a transaction that stays open for hours holds up the reuse of blocks for microseconds only.
  * R1     a snapshot never falls while a transaction uses the slot.
+ * R2     a claimer stands on no block while walk is 0.
  * Death: the slot stays claimed.  Until a reaper clears it, blocks are kept too long, never reused too
  *        soon.
  */
@@ -116,7 +121,8 @@ struct lks_shm_slot {
     struct lks_a64 since_ns;
     struct lks_a32 thread;
     struct lks_a32 connection;
-    struct lks_a64 pad[4];
+    struct lks_a64 walk;
+    struct lks_a64 pad[3];
 };
 enum lks_slot_state { LKS_SLOT_FREE = 0, LKS_SLOT_CLAIMING = 1, LKS_SLOT_ACTIVE = 2 };
 
@@ -174,7 +180,7 @@ struct lks_shm_commit {
  *
  * Walked without a lock by readers, acquire on bucket and next.
  * B1     a block that a reader may stand on keeps id, unit_no, next and data: it is handed out again only
- *        when gate < committed and gate < every used slot's snapshot.
+ *        when gate < committed and gate < every walk that is not 0, both as of a scan after its unlinking.
  * B2     of one unit, ids fall strictly along a chain.
  * Death: the next owner of WRITER unlinks every block with id > committed and rebuilds the freelist from
  *        the chains; nothing on the freelist is trusted.

@@ -33,6 +33,7 @@ struct batch {
     struct lks_store *store;
     const struct lks_geometry *g;
     struct lks_reader pin;
+    uint64_t pinned_ns;
     uint64_t from;      /* flushed when it began */
     uint64_t target;
     uint64_t size;      /* of the database at target, bytes */
@@ -83,8 +84,11 @@ static enum lockstep_status
 collect_changes(struct batch *batch)
 {
     size_t i, n = 0;
-    enum lockstep_status status =
-        lks_pagetable_walk(batch->db->shm, batch->g, collect, batch);
+    enum lockstep_status status;
+    lks_reader_walk(batch->db, &batch->pin);
+    status = lks_pagetable_walk(batch->db->shm, batch->g, collect, batch);
+    /* What was found stays linked: the pin keeps the newest version <= target of each unit. */
+    lks_reader_rest(batch->db, &batch->pin);
     if (status != LOCKSTEP_OK)
         return status;
     if (batch->count > 0)
@@ -152,7 +156,10 @@ publish_next(struct batch *batch)
     struct lks_shm_state *state = &batch->db->shm->state;
     lks_a64_set_relaxed(&state->next_size, batch->file_size_after);
     lks_a64_set_relaxed(&state->next_counter, counter_after(batch));
-    /* Release: the blocks of step 5 are there.  Pairs with the acquire in read_behind(). */
+    /*
+     * Release: pairs with the acquire in read_behind().  The blocks of step 5 may still be missing then; the
+     * file is not written before they are there.
+     */
     lks_a64_set_release(&state->next_id, batch->target);
     lks_fence();
     LKS_CRASH_POINT("batch:announced");
@@ -168,6 +175,11 @@ preserve(struct batch *batch)
     if (status != LOCKSTEP_OK)
         return status == LOCKSTEP_TIMEOUT ? LOCKSTEP_BUSY : status;
     lks_horizon_scan(db->shm, &db->horizon);
+    batch->shrink = db->horizon.lowest >= batch->target;
+    batch->file_size_after =
+        batch->shrink || batch->size > batch->file_size ? batch->size : batch->file_size;
+    /* First: a sweep that comes while we look must know that the file is about to change. */
+    publish_next(batch);
     /* Below target only: the floor may be beyond it by now. */
     for (i = 0; i < batch->count && db->horizon.lowest < batch->target; i++) {
         uint64_t oldest;
@@ -175,13 +187,8 @@ preserve(struct batch *batch)
         if (status == LOCKSTEP_OK && db->horizon.lowest < oldest)
             status = preserve_unit(batch, batch->changes[i].unit_no, db->horizon.lowest);
         if (status != LOCKSTEP_OK)
-            goto unlock;
+            break;
     }
-    batch->shrink = db->horizon.lowest >= batch->target;
-    batch->file_size_after =
-        batch->shrink || batch->size > batch->file_size ? batch->size : batch->file_size;
-    publish_next(batch);
-unlock:
     lks_queue_unlock(db);
     return status;
 }
@@ -319,8 +326,11 @@ publish_flushed(struct batch *batch, uint64_t counter)
     LKS_CRASH_POINT("batch:publishing");
     /* Release: the file has it.  Pairs with the acquire in lks_sweep(). */
     lks_a64_set_release(&state->flushed, batch->target);
-    if (batch->sync)
+    if (batch->sync) {
+        /* For people: what waits now came after the pin. */
+        lks_a64_set_relaxed(&state->pending_since_ns, batch->pinned_ns);
         lks_a64_set_release(&state->durable, batch->target);
+    }
     lks_a64_add(&state->batches, 1);
     lks_a64_add(&state->written_units, batch->count);
     lks_a32_set_relaxed(&state->last_errno, 0);
@@ -420,11 +430,13 @@ pin_and_write(struct batch *batch)
     enum lockstep_status status;
 
     /* WORKER is ours: what stands in its slot was left by a dead worker. */
+    lks_a64_set_release(&db->shm->slots[LKS_WORKER_SLOT].walk, 0);
     lks_a64_set_release(&db->shm->slots[LKS_WORKER_SLOT].word, 0);
     status = lks_reader_claim_slot(db, LKS_WORKER_SLOT, &batch->pin);
     if (status != LOCKSTEP_OK)
         return status;
     LKS_CRASH_POINT("batch:pinned");
+    batch->pinned_ns = lks_clock_ns();
     batch->target = batch->pin.snapshot;
     batch->size = batch->pin.size;
     batch->from = lks_a64_acquire(&state->flushed);
@@ -529,6 +541,23 @@ run_locked(struct lockstep_db *db, bool *out_worker)
     return status;
 }
 
+static void
+resign_locked(struct lockstep_db *db)
+{
+    struct lks_store *store = lks_store_of(db);
+    lks_journal_close(store->journal);
+    store->journal = NULL;
+    lks_dbfile_close(db);
+    if (lks_lockset_holds(&db->locks, LKS_BYTE_WORKER)) {
+        lks_a32_set_relaxed(&db->shm->state.worker, 0);
+        /* If the journal is hot and could not be rolled back, who comes next finds RESERVED free. */
+        lks_lockset_stock_unreserve(&db->locks);
+        lks_lockset_stock_admit(&db->locks);
+        lks_lockset_drop(&db->locks, LKS_BYTE_WORKER);
+    }
+    store->clean = false;
+}
+
 enum lockstep_status
 lks_batch_run(struct lockstep_db *db, bool *out_worker)
 {
@@ -544,6 +573,9 @@ lks_batch_run(struct lockstep_db *db, bool *out_worker)
         return LOCKSTEP_BUSY;
     }
     status = run_locked(db, out_worker);
+    /* Who runs no thread must not be the one that everybody waits for. */
+    if (db->options.no_worker)
+        resign_locked(db);
     lks_mutex_unlock(&store->batch_mutex);
     return status;
 }
@@ -573,16 +605,6 @@ lks_batch_resign(struct lockstep_db *db)
 {
     struct lks_store *store = lks_store_of(db);
     lks_mutex_lock(&store->batch_mutex);
-    lks_journal_close(store->journal);
-    store->journal = NULL;
-    lks_dbfile_close(db);
-    if (lks_lockset_holds(&db->locks, LKS_BYTE_WORKER)) {
-        lks_a32_set_relaxed(&db->shm->state.worker, 0);
-        /* If the journal is hot and could not be rolled back, who comes next finds RESERVED free. */
-        lks_lockset_stock_unreserve(&db->locks);
-        lks_lockset_stock_admit(&db->locks);
-        lks_lockset_drop(&db->locks, LKS_BYTE_WORKER);
-    }
-    store->clean = false;
+    resign_locked(db);
     lks_mutex_unlock(&store->batch_mutex);
 }

@@ -48,14 +48,17 @@ lks_recovery_repair(struct lockstep_db *db)
     struct lks_shm_state *state = &shm->state;
     const struct lks_geometry *g;
     uint64_t committed = lks_a64_acquire(&state->committed);
-    uint32_t fresh = lks_a32_relaxed(&state->blocks_fresh);
-    uint32_t used_count = 0, i;
+    uint32_t used_count = 0, fresh, i;
     unsigned char *used;
     enum lockstep_status status = LOCKSTEP_OK;
 
-    if (lks_a32_relaxed(&state->unit_log2) == 0)
-        /* Died while it changed the unit, and then no block was in use. */
+    if (lks_a32_relaxed(&state->unit_log2) == 0) {
+        /* Died while it changed the unit, and then no block was in use; the chunks had another shape. */
+        lks_a32_set_relaxed(&state->chunks, 0);
+        lks_a32_set_relaxed(&state->blocks_fresh, 0);
         lks_a32_set_release(&state->unit_log2, 12);
+    }
+    fresh = lks_a32_relaxed(&state->blocks_fresh);
     g = lks_store_geometry(db);
     if (g == NULL || lks_a32_relaxed(&state->chunks) > lks_chunk_capacity(g, db->map_bytes))
         return LOCKSTEP_CORRUPT;
@@ -76,6 +79,9 @@ lks_recovery_repair(struct lockstep_db *db)
     lks_a32_set_relaxed(&state->blocks_fresh, fresh);
     /* Whoever swept last, it was not seen to the end. */
     lks_a64_set_relaxed(&state->swept_flushed, 0);
+    /* Of a commit that was not made: nothing would ever make it durable. */
+    if (lks_a64_relaxed(&state->sync_needed) > committed)
+        lks_a64_set_relaxed(&state->sync_needed, committed);
     LKS_CRASH_POINT("recovery:repaired");
 free_used:
     free(used);
@@ -198,17 +204,14 @@ lks_recovery_leave(struct lockstep_db *db)
 {
     struct lks_store *store = lks_store_of(db);
     struct lks_shm_state *state = &db->shm->state;
-    bool exists = false;
     bool sync = lks_a64_relaxed(&state->sync_needed) > 1;
     enum lockstep_status status = lks_dbfile_open(db);
     if (status == LOCKSTEP_OK)
         status = lks_dbfile_trip(db, false, sync);
     lks_journal_close(store->journal);
     store->journal = NULL;
-    if (status == LOCKSTEP_OK)
-        status = db->io->exists(db->io->context, db->journal_path, &exists);
     /* It is cold, and durably so: that the name may come back after a power cut does no harm. */
-    if (status == LOCKSTEP_OK && exists)
+    if (status == LOCKSTEP_OK)
         status = db->io->remove(db->io->context, db->journal_path, false);
     LKS_CRASH_POINT("recovery:left");
     lks_dbfile_close(db);

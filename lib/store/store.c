@@ -10,6 +10,17 @@
 #include "store/sweep.h"
 #include "store/worker.h"
 
+static void
+destroy_store(struct lockstep_db *db)
+{
+    struct lks_store *store = lks_store_of(db);
+    pthread_cond_destroy(&store->worker_wake);
+    lks_mutex_destroy(&store->worker_mutex);
+    lks_mutex_destroy(&store->batch_mutex);
+    free(store);
+    db->store = NULL;
+}
+
 static const struct lks_database_hooks hooks = {
     .recover = lks_recovery_connect,
     .repair = lks_recovery_repair,
@@ -18,6 +29,7 @@ static const struct lks_database_hooks hooks = {
     .start_worker = lks_worker_start,
     .stop_worker = lks_worker_stop,
     .resign = lks_batch_resign,
+    .destroy = destroy_store,
 };
 
 /* db->store is made once, under the attach mutex, by whoever comes first. */

@@ -107,7 +107,8 @@ lks_sweep(struct lockstep_db *db, const struct lks_geometry *g)
     s.flushed = lks_a64_acquire(&shm->state.flushed);
     s.next = lks_a64_acquire(&shm->state.next_id);
     lks_horizon_scan(shm, &db->horizon);
-    if (db->horizon.count > 0 && lks_client_reap_readers(db, db->horizon.floor))
+    if ((db->horizon.count > 0 || db->horizon.walking < db->horizon.floor) &&
+        lks_client_reap_readers(db, UINT64_MAX))
         lks_horizon_scan(shm, &db->horizon);
     for (i = 0; i < LKS_MAX_BUCKETS && status == LOCKSTEP_OK; i++)
         if (lks_a32_relaxed(&shm->buckets[i]) != 0)

@@ -71,6 +71,11 @@ load_geometry(struct lockstep_conn *conn)
             return LOCKSTEP_OK;
         if (lks_a32_relaxed(&conn->db->shm->state.unit_log2) != 0)
             return LOCKSTEP_CORRUPT;
+        /* It takes but an instant: who needs longer may be dead, and then the unit is set by the repair. */
+        if (waited_ms % 16 == 15) {
+            uint64_t since_ns;
+            (void)lks_client_reap(conn->db, lks_queue_owner(conn->db, &since_ns));
+        }
         lks_clock_nap_ms(1);
     }
     return LOCKSTEP_BUSY;
@@ -212,23 +217,45 @@ read_file(struct lockstep_conn *conn, uint64_t offset, void *buf, size_t size)
     return LOCKSTEP_OK;
 }
 
+/* Part of a unit from the newest block that the transaction sees, if there is one. */
+static enum lockstep_status
+copy_version(struct lockstep_conn *conn, uint32_t unit_no, uint64_t offset, void *buf, size_t size,
+             bool *out_found)
+{
+    struct lks_shm *shm = conn->db->shm;
+    uint32_t block;
+    enum lockstep_status status;
+    if (!conn->writing)
+        lks_reader_walk(conn->db, &conn->reader);
+    status = lks_pagetable_find(shm, conn->g, unit_no, view(conn), &block);
+    *out_found = status == LOCKSTEP_OK && block != 0;
+    if (*out_found) {
+        LKS_CRASH_POINT("transaction:walking");
+        memcpy(buf,
+               (char *)lks_chunk_data(shm, conn->g, block) + (offset & (lks_unit_bytes(conn->g) - 1)),
+               size);
+    }
+    if (!conn->writing)
+        lks_reader_rest(conn->db, &conn->reader);
+    return status;
+}
+
 /*
  * What the store does not have, from the file.  The worker may be writing there: then it has announced that
  * (next_id) before, and put the old content behind the chain before that.
  */
 static enum lockstep_status
-read_behind(struct lockstep_conn *conn, uint32_t unit_no, uint64_t offset, void *buf, size_t size,
-            uint32_t *out_block)
+read_behind(struct lockstep_conn *conn, uint32_t unit_no, uint64_t offset, void *buf, size_t size)
 {
+    bool found;
     enum lockstep_status status = read_file(conn, offset, buf, size);
-    *out_block = 0;
     if (status != LOCKSTEP_OK)
         return status;
     LKS_CRASH_POINT("transaction:read-file");
     lks_fence();
     /* Acquire: pairs with the release in publish_next(). */
     if (lks_a64_acquire(&conn->db->shm->state.next_id) > conn->reader.snapshot)
-        status = lks_pagetable_find(conn->db->shm, conn->g, unit_no, view(conn), out_block);
+        status = copy_version(conn, unit_no, offset, buf, size, &found);
     return status;
 }
 
@@ -236,15 +263,11 @@ read_behind(struct lockstep_conn *conn, uint32_t unit_no, uint64_t offset, void 
 static enum lockstep_status
 read_unit(struct lockstep_conn *conn, uint64_t offset, void *buf, size_t size)
 {
-    struct lks_shm *shm = conn->db->shm;
     uint32_t unit_no = (uint32_t)(offset >> conn->g->unit_log2);
-    uint32_t within = (uint32_t)(offset & (lks_unit_bytes(conn->g) - 1));
-    uint32_t block;
-    enum lockstep_status status = lks_pagetable_find(shm, conn->g, unit_no, view(conn), &block);
-    if (status == LOCKSTEP_OK && block == 0)
-        status = read_behind(conn, unit_no, offset, buf, size, &block);
-    if (status == LOCKSTEP_OK && block != 0)
-        memcpy(buf, (char *)lks_chunk_data(shm, conn->g, block) + within, size);
+    bool found;
+    enum lockstep_status status = copy_version(conn, unit_no, offset, buf, size, &found);
+    if (status == LOCKSTEP_OK && !found)
+        status = read_behind(conn, unit_no, offset, buf, size);
     return status;
 }
 

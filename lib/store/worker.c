@@ -100,13 +100,14 @@ static void
 work(struct lockstep_db *db, uint64_t *back_off)
 {
     struct lks_shm_state *state = &db->shm->state;
-    uint64_t lag = lks_a32_relaxed(&state->max_lag_ms) * LKS_NS_PER_MS;
     enum lockstep_status status;
+    uint64_t lag;
 
     if (*back_off > 0)
         sleep_local(lks_store_of(db), *back_off);
     else if (!is_pending(state))
         sleep_on_bell(db, IDLE, IDLE_NS);
+    lag = lks_a32_relaxed(&state->max_lag_ms) * LKS_NS_PER_MS;
     /*
      * Half of max_lag is for gathering, the other half for the batch itself, so that a commit is durable
      * within the whole.
@@ -156,8 +157,11 @@ lks_worker_start(struct lockstep_db *db)
     struct lks_store *store = lks_store_of(db);
     store->worker_stop = false;
     store->worker_running = false;
-    if (db->options.no_worker)
+    if (db->options.no_worker) {
+        /* Who runs no thread must not be the one that everybody waits for. */
+        lks_batch_resign(db);
         return LOCKSTEP_OK;
+    }
     /* Signals are the application's: none is delivered to this thread. */
     sigset_t all, before;
     sigfillset(&all);

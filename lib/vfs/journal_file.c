@@ -10,6 +10,7 @@
 #include "vfs/vfs.h"
 
 #define SPILL_BYTES (8u << 20)
+#define PART_BYTES ((size_t)64 << 10)
 /* What is kept for the next transaction. */
 #define KEEP_BYTES (256u << 10)
 
@@ -71,6 +72,7 @@ static int
 spill(struct journal_file *j)
 {
     sqlite3_vfs *parent = lks_vfs_parent();
+    size_t done = 0;
     int rc = parent->xOpen(parent, NULL, j->spill,
                            SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_EXCLUSIVE |
                                SQLITE_OPEN_DELETEONCLOSE | SQLITE_OPEN_TEMP_JOURNAL,
@@ -79,8 +81,13 @@ spill(struct journal_file *j)
         j->spill->pMethods = NULL;
         return rc;
     }
-    if (j->size > 0)
-        rc = j->spill->pMethods->xWrite(j->spill, j->main->journal_buffer, (int)j->size, 0);
+    /* In parts: SQLite's VFS for Unix writes less than 128 KiB at a time and calls more a full disk. */
+    while (done < j->size && rc == SQLITE_OK) {
+        size_t n = j->size - done < PART_BYTES ? j->size - done : PART_BYTES;
+        rc = j->spill->pMethods->xWrite(j->spill, j->main->journal_buffer + done, (int)n,
+                                        (sqlite3_int64)done);
+        done += n;
+    }
     return rc;
 }
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "store/ticket.h"
+#include "store/worker.h"
 #include "vfs/vfs.h"
 #include "vfs/wait.h"
 
@@ -71,6 +72,7 @@ set_max_lag(struct lks_file *file, char **words)
         if (!parse(words[2], 1, 3600000, &value))
             return refuse(words, sqlite3_mprintf("lockstep_max_lag: 1 to 3600000 milliseconds"));
         lks_a32_set_relaxed(word, (uint32_t)value);
+        lks_worker_ring(file->db);
     }
     return answer(words, sqlite3_mprintf("%u", lks_a32_relaxed(word)));
 }

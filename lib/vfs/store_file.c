@@ -329,12 +329,18 @@ commit(struct lks_file *f)
 {
     enum lockstep_durability durability = lks_file_durability(f);
     uint64_t ticket = 0;
-    bool dirty;
+    bool dirty, must_wait;
     enum lockstep_status status;
 
     if (!f->conn->writing)
         return SQLITE_OK;
     dirty = f->conn->dirty;
+    /*
+     * A file that is still empty has no byte 18 for the tripwire: if all were killed now, stock SQLite could
+     * make a database of its own there.  The first commits are therefore in the file before COMMIT returns.
+     */
+    must_wait = durability == LOCKSTEP_FULL_SYNC ||
+                lks_a64_relaxed(&f->db->shm->state.file_size) == 0;
     status = lks_conn_publish(f->conn, durability, &ticket);
     if (status != LOCKSTEP_OK)
         return lks_sqlite_code(status, SQLITE_IOERR_WRITE);
@@ -345,7 +351,7 @@ commit(struct lks_file *f)
         lks_conn_renew(f->conn);
     else
         lks_conn_write_end(f->conn);
-    return dirty && durability == LOCKSTEP_FULL_SYNC ? wait_durable(f, ticket) : SQLITE_OK;
+    return dirty && must_wait ? wait_durable(f, ticket) : SQLITE_OK;
 }
 
 static int

@@ -141,7 +141,7 @@ START_TEST(a_damaged_journal_is_treated_as_stock_sqlite_treats_it)
     const struct stock_case *c = &stock_cases[_i % STOCK_CASES];
     struct dice dice = dice_new("damage");
     uint32_t records, sector;
-    int round, rounds = c->page_size > 4096 ? 20 : 80;
+    int round, rounds = c->page_size > 4096 ? 15 : 50;
     make_hot("a", c);
     count_headers("a", &records, &sector);
     for (round = 0; round < rounds; round++) {

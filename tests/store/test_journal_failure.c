@@ -431,7 +431,7 @@ main(void)
                         sizeof points / sizeof points[0]);
 #endif
     tcase_add_loop_test(c, a_power_cut_at_any_instant_leaves_a_whole_state, 0,
-                        getenv("LKS_SOAK") != NULL ? 500 : 16);
+                        getenv("LKS_SOAK") != NULL ? 500 : 12);
     suite_add_tcase(suite, c);
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -26,7 +26,7 @@ void holder_sql(char who, const char *sql, int expect);
 /* The same in two steps, for SQL that waits. */
 void holder_sql_begins(char who, const char *sql);
 void holder_ends(char who, int expect);
-/* The next busy handler of `who` stops there; holder_sql_stops() waits until it has, _goes() lets it go on. */
+/* The next busy handler of `who` stops; holder_sql_stops() waits until it has, _goes() lets it go on. */
 void holder_sql_stops(char who, const char *sql);
 void holder_goes(char who, int expect);
 /* Takes a lock with fcntl() on a file of the folder: kind 'P' (process) or 'O' (description), 'r' or 'w'. */

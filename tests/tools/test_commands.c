@@ -25,14 +25,17 @@ connect(void)
     return holder_start_with("lockstep", prepare, "durability=async");
 }
 
-/* A table made by stock SQLite; one process with three commits, which nobody writes behind unasked. */
+/*
+ * A table made by stock SQLite; one process with three commits, which are not written behind until somebody
+ * asks.
+ */
 static char
 connect_with_pending_commits(void)
 {
     char stock = holder_start(), who;
     holder_sql(stock, "CREATE TABLE t(a)", SQLITE_OK);
     holder_kill(stock);
-    who = holder_start_with("lockstep", prepare, "durability=async&worker=off");
+    who = holder_start_with("lockstep", prepare, "durability=async&max_lag=3600000");
     holder_sql(who, "INSERT INTO t VALUES(1)", SQLITE_OK);
     holder_sql(who, "INSERT INTO t VALUES(2)", SQLITE_OK);
     holder_sql(who, "INSERT INTO t VALUES(3)", SQLITE_OK);

@@ -35,6 +35,7 @@
 static struct lks_shm *shm;
 static struct lks_process self;
 static char boot_id[LKS_BOOT_ID_SIZE];
+static uint64_t begin_ns;
 
 /* ------------------------------------------------------------------------------------------------
  * A coordination file by hand
@@ -64,11 +65,12 @@ make_coordination(void)
     ck_assert_int_eq(lks_process_boot_id(boot_id), LOCKSTEP_OK);
     lks_header_make(shm, &id, boot_id, 12);
     state = &shm->state;
+    begin_ns = lks_clock_ns();
     lks_a64_set_relaxed(&state->committed, 42);
     lks_a64_set_relaxed(&state->flushed, 40);
     lks_a64_set_relaxed(&state->durable, 39);
     for (uint64_t id = 40; id <= 42; id++) {
-        lks_a64_set_relaxed(&shm->ring[id % LKS_RING_SIZE].time_ns, lks_clock_ns() - (45 - id) * NS_PER_S);
+        lks_a64_set_relaxed(&shm->ring[id % LKS_RING_SIZE].time_ns, begin_ns - (45 - id) * NS_PER_S);
         lks_a64_set_release(&shm->ring[id % LKS_RING_SIZE].id, id);
     }
     lks_a64_set_relaxed(&state->hard_limit, 32ull << 30);
@@ -199,6 +201,14 @@ START_TEST(what_clients_hold_on_the_database_file_is_explained)
 }
 END_TEST
 
+START_TEST(lockstep_is_recognised_by_the_byte_that_only_it_locks)
+{
+    holder_lock('A', "db", 'O', 'r', 0x40000000 + 2 + 509, 1);
+    tool_expect("locks -n -o LOCK,PID,DETAIL db 2>/dev/null", 0,
+                "SHARED A Lockstep keeps stock writers out\n", "");
+}
+END_TEST
+
 START_TEST(status_tells_what_is_pending_and_what_is_durable)
 {
     char b = holder_start();
@@ -228,7 +238,7 @@ START_TEST(status_tells_what_is_pending_and_what_is_durable)
                 "Pending commits: 3\n"
                 "Pending for: AGE\n"
                 "Pending bytes: 40K\n"
-                "Store size: 2.0M\n"
+                "Store size: 2M\n"
                 "Store limit: 64M\n"
                 "Hard limit: 32G\n"
                 "Max lag (ms): 100\n"
@@ -253,7 +263,7 @@ pending_age_s(void)
     struct lks_census *census = malloc(sizeof *census);
     uint64_t age_ns;
     ck_assert_ptr_nonnull(census);
-    lks_census_take(shm, lks_clock_ns(), census);
+    lks_census_take(shm, begin_ns, census);
     age_ns = census->pending_age_ns;
     free(census);
     return age_ns == LOCKSTEP_UNKNOWN ? age_ns : age_ns / NS_PER_S;
@@ -266,13 +276,15 @@ START_TEST(the_oldest_pending_commit_tells_the_lag)
     ck_assert_uint_eq(pending_age_s(), 3);
     lks_a64_set_relaxed(&shm->state.durable, 42);
     ck_assert_uint_eq(pending_age_s(), LOCKSTEP_UNKNOWN);
-    /* More commits than the ring remembers: the oldest that it has. */
+    /* More commits than the ring remembers. */
     for (uint64_t id = 1000; id < 1000 + LKS_RING_SIZE; id++) {
-        lks_a64_set_relaxed(&shm->ring[id % LKS_RING_SIZE].time_ns, lks_clock_ns() - 7 * NS_PER_S);
+        lks_a64_set_relaxed(&shm->ring[id % LKS_RING_SIZE].time_ns, begin_ns - 7 * NS_PER_S);
         lks_a64_set_release(&shm->ring[id % LKS_RING_SIZE].id, id);
     }
     lks_a64_set_relaxed(&shm->state.committed, 1000 + LKS_RING_SIZE - 1);
-    ck_assert_uint_eq(pending_age_s(), 7);
+    ck_assert_uint_eq(pending_age_s(), LOCKSTEP_UNKNOWN);
+    lks_a64_set_relaxed(&shm->state.pending_since_ns, begin_ns - 9 * NS_PER_S);
+    ck_assert_uint_eq(pending_age_s(), 9);
 }
 END_TEST
 
@@ -323,6 +335,23 @@ START_TEST(a_reservation_is_no_ownership)
                 "CLIENT(3) held A AGE 4 connections\n",
                 "");
     tool_expect("status -n -o WRITER,WAITERS db", 0, "A 1\n", "");
+}
+END_TEST
+
+START_TEST(who_has_not_come_back_does_not_wait)
+{
+    struct lks_census *census = malloc(sizeof *census);
+    ck_assert_ptr_nonnull(census);
+    wait_as(1, 3, 5);
+    wait_as(2, 3, 6);
+    lks_a64_set_relaxed(&shm->waiters[1].touched_ns, begin_ns - NS_PER_S);
+    lks_a64_set_relaxed(&shm->waiters[2].touched_ns, begin_ns - LKS_NS_PER_MS);
+    lks_a32_set_release(&shm->waiters[1].word, lks_waiter_word(3, LKS_WAITER_AWAY));
+    lks_a32_set_release(&shm->waiters[2].word, lks_waiter_word(3, LKS_WAITER_AWAY));
+    lks_census_take(shm, begin_ns, census);
+    ck_assert_uint_eq(census->waiter_count, 1);
+    ck_assert_uint_eq(census->waiters[0].sequence, 6);
+    free(census);
 }
 END_TEST
 
@@ -682,11 +711,13 @@ main(void)
     tcase_add_checked_fixture(who, begin, finish);
     tcase_add_test(who, writer_waiters_snapshots_and_clients_are_shown);
     tcase_add_test(who, what_clients_hold_on_the_database_file_is_explained);
+    tcase_add_test(who, lockstep_is_recognised_by_the_byte_that_only_it_locks);
     tcase_add_test(who, status_tells_what_is_pending_and_what_is_durable);
     tcase_add_test(who, the_oldest_pending_commit_tells_the_lag);
     tcase_add_test(who, a_stopped_writer_is_shown_with_the_cure);
     tcase_add_test(who, what_the_dead_have_left_is_called_that);
     tcase_add_test(who, a_reservation_is_no_ownership);
+    tcase_add_test(who, who_has_not_come_back_does_not_wait);
     tcase_add_test(who, a_client_of_another_pid_namespace_keeps_its_own_pid);
     tcase_add_test(who, a_claim_that_is_not_active_yet_does_not_borrow_from_the_one_before);
     tcase_add_checked_fixture(unsound, begin, finish);

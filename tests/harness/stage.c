@@ -1,0 +1,169 @@
+#include "harness/stage.h"
+
+#include <check.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "shm/layout.h"
+
+void
+stage_open(struct stage *stage)
+{
+    const char *tmp = getenv("TMPDIR");
+    snprintf(stage->folder, sizeof stage->folder, "%.40s/lks-story-XXXXXX", tmp != NULL ? tmp : "/tmp");
+    ck_assert_ptr_nonnull(mkdtemp(stage->folder));
+    snprintf(stage->path, sizeof stage->path, "%s/books.db", stage->folder);
+    stage->ledger = ledger_open();
+}
+
+static bool
+is_entry(const struct dirent *entry)
+{
+    return strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0;
+}
+
+void
+stage_close(struct stage *stage)
+{
+    DIR *folder = opendir(stage->folder);
+    struct dirent *entry;
+    ck_assert_ptr_nonnull(folder);
+    while ((entry = readdir(folder)) != NULL)
+        if (is_entry(entry))
+            (void)!unlinkat(dirfd(folder), entry->d_name, 0);
+    closedir(folder);
+    (void)!rmdir(stage->folder);
+    ledger_close(stage->ledger);
+}
+
+const char *
+stage_uri(const struct stage *stage, const char *parameters)
+{
+    static char uri[256];
+    snprintf(uri, sizeof uri, "file:%s?vfs=lockstep%s", stage->path, parameters);
+    return uri;
+}
+
+struct actor *
+stage_enter(const struct stage *stage, unsigned account, const char *parameters)
+{
+    struct actor *actor = actor_start(stage->ledger, account);
+    actor_must(actor, "open %s", stage_uri(stage, parameters));
+    return actor;
+}
+
+sqlite3 *
+stage_stock(const struct stage *stage, int busy_timeout_ms)
+{
+    sqlite3 *db;
+    ck_assert_int_eq(sqlite3_open_v2(stage->path, &db, SQLITE_OPEN_READWRITE, "unix"), SQLITE_OK);
+    sqlite3_extended_result_codes(db, 1);
+    sqlite3_busy_timeout(db, busy_timeout_ms);
+    return db;
+}
+
+/* Before the first commit there may be no tables. */
+static bool
+is_refusal(const struct stage *stage, int rc)
+{
+    if (rc == SQLITE_ERROR && ledger_drain(stage->ledger) == 0)
+        return true;
+    return (rc & 0xff) == SQLITE_BUSY || (rc & 0xff) == SQLITE_READONLY;
+}
+
+int
+stage_stock_reads(const struct stage *stage, const char *when)
+{
+    sqlite3 *db = stage_stock(stage, 0);
+    struct books books;
+    size_t known = ledger_drain(stage->ledger);
+    int rc = books_read(db, &books);
+    char words[200] = "";
+    if (rc == SQLITE_OK) {
+        ledger_check(stage->ledger, &books, known, false, when);
+        rc = books_integrity(db, words, sizeof words);
+        snprintf(books.wrong, sizeof books.wrong, "%s", words);
+    }
+    ck_assert_msg(rc == SQLITE_OK || is_refusal(stage, rc), "%s: stock SQLite reads: %s (%d)", when,
+                  books.wrong, rc);
+    sqlite3_close(db);
+    return rc;
+}
+
+bool
+stage_stock_writes(const struct stage *stage, const char *when)
+{
+    sqlite3 *db = stage_stock(stage, 0);
+    uint32_t random = 1;
+    struct books_record record;
+    int rc = books_transact(db, STAGE_STOCK_ACCOUNT, 'f', &random, &record);
+    ck_assert_msg(rc == SQLITE_OK || is_refusal(stage, rc), "%s: stock SQLite writes: %s (%d)", when,
+                  sqlite3_errmsg(db), rc);
+    if (rc == SQLITE_OK)
+        ledger_add(stage->ledger, &record);
+    sqlite3_close(db);
+    return rc == SQLITE_OK;
+}
+
+void
+stage_audit(const struct stage *stage, struct actor *actor, const char *when)
+{
+    struct books books;
+    size_t known = ledger_drain(stage->ledger);
+    int code = actor_audit(actor, &books);
+    ck_assert_msg(code == 0, "%s: actor %u reads: %d %s", when, actor_account(actor), code,
+                  code == ACTOR_ENDED ? "it ended" : books.wrong);
+    ledger_check(stage->ledger, &books, known, true, when);
+    code = actor_do(actor, "integrity");
+    ck_assert_msg(code == 0, "%s: actor %u, integrity_check: %d %s", when, actor_account(actor), code,
+                  actor_text(actor));
+}
+
+void
+stage_left_clean(const struct stage *stage, const char *when)
+{
+    DIR *folder = opendir(stage->folder);
+    struct dirent *entry;
+    struct books books;
+    char words[200];
+    sqlite3 *db;
+    size_t known = ledger_drain(stage->ledger);
+    int rc;
+
+    ck_assert_ptr_nonnull(folder);
+    while ((entry = readdir(folder)) != NULL)
+        ck_assert_msg(!is_entry(entry) || strcmp(entry->d_name, "books.db") == 0,
+                      "%s: %s is left behind", when, entry->d_name);
+    closedir(folder);
+    db = stage_stock(stage, 0);
+    rc = books_read(db, &books);
+    ck_assert_msg(rc == SQLITE_OK, "%s: stock SQLite reads: %s", when, books.wrong);
+    ledger_check(stage->ledger, &books, known, true, when);
+    rc = books_integrity(db, words, sizeof words);
+    ck_assert_msg(rc == SQLITE_OK, "%s: stock SQLite, integrity_check: %s", when, words);
+    sqlite3_close(db);
+    ck_assert_msg(stage_stock_writes(stage, when), "%s: stock SQLite may not write", when);
+}
+
+pid_t
+stage_worker(const struct stage *stage)
+{
+    char path[128];
+    struct flock lock = {.l_type = F_WRLCK,
+                         .l_whence = SEEK_SET,
+                         .l_start = (off_t)(LKS_LOCK_BASE + LKS_BYTE_WORKER),
+                         .l_len = 1};
+    pid_t pid = 0;
+    int fd;
+    snprintf(path, sizeof path, "%s%s", stage->path, LKS_SHM_SUFFIX);
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    if (fd >= 0 && fcntl(fd, F_GETLK, &lock) == 0 && lock.l_type != F_UNLCK)
+        pid = lock.l_pid;
+    if (fd >= 0)
+        close(fd);
+    return pid;
+}

@@ -1,0 +1,50 @@
+/*
+ * A stage: a folder with one database and its ledger, and what stock SQLite says of it.
+ *
+ * The test itself never opens the database through Lockstep, so it may be the stock program.
+ */
+#ifndef HARNESS_STAGE_H
+#define HARNESS_STAGE_H
+
+#include <stdbool.h>
+
+#include "harness/actor.h"
+
+/* As whom stock SQLite writes. */
+#define STAGE_STOCK_ACCOUNT (BOOKS_ACTORS - 1)
+
+struct stage {
+    char folder[64];
+    char path[96];
+    struct ledger *ledger;
+};
+
+void stage_open(struct stage *stage);
+void stage_close(struct stage *stage);
+
+/* Starts an actor that has opened the database; parameters: "" or "&max_lag=20" and so on. */
+struct actor *stage_enter(const struct stage *stage, unsigned account, const char *parameters);
+/* The URI to open it with. */
+const char *stage_uri(const struct stage *stage, const char *parameters);
+
+/* A connection of stock SQLite, in the test itself. */
+sqlite3 *stage_stock(const struct stage *stage, int busy_timeout_ms);
+
+/*
+ * Stock SQLite reads, at any time: a refusal (SQLITE_BUSY, SQLITE_READONLY) or a prefix with every commit that
+ * was acknowledged as durable.  Returns its result code.
+ */
+int stage_stock_reads(const struct stage *stage, const char *when);
+/* Stock SQLite writes: refused (false), or done and in the ledger. */
+bool stage_stock_writes(const struct stage *stage, const char *when);
+
+/* The actor's books are right, it sees every acknowledged commit, and integrity_check says ok. */
+void stage_audit(const struct stage *stage, struct actor *actor, const char *when);
+
+/* All have closed: nothing is left beside the database, and stock SQLite finds every commit in it. */
+void stage_left_clean(const struct stage *stage, const char *when);
+
+/* Who holds WORKER, 0 for nobody. */
+pid_t stage_worker(const struct stage *stage);
+
+#endif

@@ -1,0 +1,473 @@
+/*
+ * Promise: a process that dies at any instant loses no acknowledged commit and tears none.
+ *
+ * For every crash point of the library a victim is killed there, in a scene that leads it there, and then
+ *   a  a survivor that was connected reads and writes on;
+ *   b  nobody is left, and the database is opened through Lockstep again;
+ *   c  nobody is left, and stock SQLite reads and tries to write first.
+ * In all three every acknowledged commit must be there and the books must be right, by Lockstep and at the
+ * end by stock SQLite with nothing left beside the file.  A point that no scene reaches fails the test.
+ *
+ * LKS_POINT=name in the environment takes one point only; LKS_SOAK=1 makes more rounds, where the victim dies
+ * at a later passing.
+ */
+#include <check.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "harness/stage.h"
+
+#define LIMIT "&store_limit=1048576"
+#define VICTIM_COMMITS 250
+
+enum after { SURVIVED, REOPENED, STOCK_FIRST };
+static const char *const after_names[] = {"survivor", "reopen", "stock first"};
+
+struct scene {
+    struct stage stage;
+    const char *point;
+    unsigned nth;
+    enum after after;
+    struct actor *victim, *survivor, *reader, *helper;
+    char when[120];
+};
+
+/* ------------------------------------------------------------------------------------------------
+ * Scenes: each leads scene->victim to the point and returns whether it died.
+ * --------------------------------------------------------------------------------------------- */
+
+static void
+arm(struct scene *s)
+{
+    actor_must(s->victim, "die %s %u", s->point, s->nth);
+}
+
+/* Hears the order that may have been its last. */
+static bool
+died(struct scene *s)
+{
+    int code = actor_hear(s->victim);
+    if (code == ACTOR_ENDED)
+        ck_assert_msg(actor_wait(s->victim) == 9, "%s: it ended by signal %d", s->when,
+                      actor_wait(s->victim));
+    else
+        ck_assert_msg(code == 0, "%s: the victim: %d %s", s->when, code, actor_text(s->victim));
+    return code == ACTOR_ENDED;
+}
+
+/* A database with some commits, which nobody uses. */
+static void
+found_books(struct scene *s)
+{
+    struct actor *founder = stage_enter(&s->stage, 1, LIMIT);
+    actor_must(founder, "make");
+    actor_must(founder, "transact m 40");
+    actor_must(founder, "close");
+    actor_finish(founder);
+}
+
+/* Holds a snapshot until the end. */
+static void
+hold_snapshot(struct actor *reader)
+{
+    actor_must(reader, "exec BEGIN");
+    actor_must(reader, "read SELECT n FROM total");
+}
+
+/* The victim is the worker and a writer, beside a writer, an old snapshot and an idle survivor. */
+static bool
+crowd(struct scene *s)
+{
+    bool dead;
+    found_books(s);
+    s->victim = stage_enter(&s->stage, 2, LIMIT "&max_lag=20");
+    actor_must(s->victim, "transact a 10");
+    s->survivor = stage_enter(&s->stage, 3, "");
+    s->helper = stage_enter(&s->stage, 4, "");
+    s->reader = stage_enter(&s->stage, 5, "");
+    actor_must(s->victim, "exec PRAGMA cache_size=8");
+    actor_must(s->survivor, "audit");
+    actor_must(s->helper, "audit");
+    hold_snapshot(s->reader);
+    arm(s);
+    actor_tell(s->helper, "transact m 0");
+    actor_tell(s->victim, "transact m %u", VICTIM_COMMITS);
+    dead = died(s);
+    actor_tell(s->helper, "audit"); /* ends its transactions */
+    if (s->after == SURVIVED) {
+        ck_assert_msg(actor_hear(s->helper) == 0, "%s: the helper: %s", s->when,
+                      actor_text(s->helper));
+        ck_assert_int_eq(actor_hear(s->helper), 0);
+    }
+    return dead;
+}
+
+/* The victim is the first to connect. */
+static bool
+connect_first(struct scene *s)
+{
+    found_books(s);
+    s->victim = actor_start(s->stage.ledger, 2);
+    arm(s);
+    actor_tell(s->victim, "open %s", stage_uri(&s->stage, LIMIT "&max_lag=20"));
+    if (died(s))
+        return true;
+    actor_tell(s->victim, "audit");
+    if (died(s))
+        return true;
+    s->survivor = stage_enter(&s->stage, 3, "");
+    actor_must(s->survivor, "audit");
+    actor_tell(s->victim, "transact m 60");
+    return died(s);
+}
+
+/* The victim finds a coordination file that is none. */
+static bool
+connect_to_rubbish(struct scene *s)
+{
+    char path[128], rubbish[8192];
+    int fd;
+    found_books(s);
+    snprintf(path, sizeof path, "%s-lockstep", s->stage.path);
+    memset(rubbish, 'x', sizeof rubbish);
+    fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    ck_assert_int_ge(fd, 0);
+    ck_assert(write(fd, rubbish, sizeof rubbish) == (ssize_t)sizeof rubbish);
+    close(fd);
+    s->victim = actor_start(s->stage.ledger, 2);
+    arm(s);
+    actor_tell(s->victim, "open %s", stage_uri(&s->stage, LIMIT));
+    if (died(s))
+        return true;
+    actor_tell(s->victim, "audit");
+    return died(s);
+}
+
+/*
+ * Dies in the middle of a batch, with a transaction half made on another connection.  False: the worker was
+ * early, and had written all that there was.
+ */
+static bool
+die_in_the_middle(struct scene *s, struct actor *actor)
+{
+    actor_must(actor, "transact m 30");
+    actor_must(actor, "use 1");
+    actor_must(actor, "open %s", stage_uri(&s->stage, ""));
+    actor_must(actor, "exec PRAGMA lockstep_flush");
+    actor_must(actor, "transact a 10");
+    /* A small cache is spilled, into blocks of a commit that is never made. */
+    actor_must(actor, "exec PRAGMA cache_size=2; BEGIN IMMEDIATE; UPDATE total SET n = -1;"
+                      "UPDATE entry SET pad = randomblob(3000)");
+    actor_must(actor, "die batch:wrote-run 1");
+    actor_must(actor, "use 2");
+    actor_must(actor, "open %s", stage_uri(&s->stage, ""));
+    actor_tell(actor, "exec PRAGMA lockstep_flush");
+    return actor_hear(actor) == ACTOR_ENDED;
+}
+
+/* The victim adopts what the dead have left. */
+static bool
+adopt(struct scene *s)
+{
+    struct actor *dead;
+    bool result;
+    found_books(s);
+    dead = stage_enter(&s->stage, 4, "&max_lag=5000");
+    result = die_in_the_middle(s, dead);
+    actor_finish(dead);
+    if (!result)
+        return false;
+    s->victim = actor_start(s->stage.ledger, 2);
+    arm(s);
+    actor_tell(s->victim, "open %s", stage_uri(&s->stage, ""));
+    if (died(s))
+        return true;
+    actor_tell(s->victim, "audit");
+    return died(s);
+}
+
+/* The victim takes over from a dead writer and worker, while the survivor is connected but stopped. */
+static bool
+take_over(struct scene *s)
+{
+    struct actor *dead;
+    bool result;
+    found_books(s);
+    dead = stage_enter(&s->stage, 4, "&max_lag=5000");
+    actor_must(dead, "audit");
+    s->survivor = stage_enter(&s->stage, 3, "");
+    s->victim = stage_enter(&s->stage, 2, "");
+    actor_must(s->survivor, "audit");
+    actor_must(s->victim, "audit");
+    arm(s);
+    actor_stop(s->survivor);
+    result = die_in_the_middle(s, dead);
+    actor_finish(dead);
+    if (result) {
+        actor_tell(s->victim, "transact f 20");
+        result = died(s);
+    }
+    actor_continue(s->survivor);
+    return result;
+}
+
+/*
+ * The victim makes a database of another page size than the store has begun with, and changes it by VACUUM.
+ * There may be no table yet when it dies, and then there is no commit in the ledger.
+ */
+static bool
+change_page_size(struct scene *s)
+{
+    s->victim = stage_enter(&s->stage, 2, "&max_lag=20");
+    s->survivor = stage_enter(&s->stage, 3, "");
+    actor_must(s->survivor, "read SELECT count(*) FROM sqlite_schema");
+    actor_must(s->victim, "exec PRAGMA page_size=1024");
+    arm(s);
+    actor_tell(s->victim, "make");
+    if (died(s))
+        return true;
+    actor_tell(s->victim, "transact m 20");
+    if (died(s))
+        return true;
+    actor_tell(s->victim, "exec PRAGMA page_size=16384; VACUUM; PRAGMA lockstep_flush");
+    if (died(s))
+        return true;
+    actor_tell(s->victim, "transact m 20");
+    return died(s);
+}
+
+/* The victim is the last to leave; the survivor has the file open, but has not connected yet. */
+static bool
+leave_last(struct scene *s)
+{
+    found_books(s);
+    s->victim = stage_enter(&s->stage, 2, LIMIT "&max_lag=5000");
+    s->survivor = stage_enter(&s->stage, 3, "");
+    actor_must(s->victim, "transact a 20");
+    arm(s);
+    actor_tell(s->victim, "close");
+    return died(s);
+}
+
+static bool (*const scenes[])(struct scene *) = {
+    crowd, connect_first, leave_last, take_over, adopt, change_page_size, connect_to_rubbish};
+#define SCENES (sizeof scenes / sizeof scenes[0])
+
+/* Where to look first: for speed, and where a point is passed in several scenes, for the one it is about. */
+static const struct {
+    const char *prefix;
+    bool (*scene)(struct scene *);
+} hints[] = {
+    {"attach:set-aside", connect_to_rubbish}, {"attach:", connect_first},
+    {"client:entered", connect_first},        {"client:cleared", take_over},
+    {"dbfile:", connect_first},               {"detach:", leave_last},
+    {"recovery:left", leave_last},            {"recovery:adopting", adopt},
+    {"recovery:", take_over},                 {"queue:taken-over", take_over},
+    {"batch:worker", take_over},              {"journal:rolled", take_over},
+    {"journal:removed", take_over},           {"reunit:", change_page_size},
+    {"chunk:", connect_first},
+};
+
+static bool (*first_scene(const char *point))(struct scene *)
+{
+    size_t i;
+    for (i = 0; i < sizeof hints / sizeof hints[0]; i++)
+        if (strncmp(point, hints[i].prefix, strlen(hints[i].prefix)) == 0)
+            return hints[i].scene;
+    return crowd;
+}
+
+/* ------------------------------------------------------------------------------------------------
+ * What must hold afterwards
+ * --------------------------------------------------------------------------------------------- */
+
+static void
+dismiss(struct actor **actor)
+{
+    actor_finish(*actor);
+    *actor = NULL;
+}
+
+static void
+dismiss_all(struct scene *s)
+{
+    dismiss(&s->victim);
+    dismiss(&s->survivor);
+    dismiss(&s->reader);
+    dismiss(&s->helper);
+}
+
+/* What was set aside is not ours to remove, but is expected. */
+static void
+remove_orphan(struct scene *s)
+{
+    char path[160];
+    snprintf(path, sizeof path, "%s-lockstep.orphan-1", s->stage.path);
+    (void)!unlink(path);
+}
+
+static void
+goes_on(struct scene *s, struct actor *actor)
+{
+    actor_must(actor, "make");
+    stage_audit(&s->stage, actor, s->when);
+    actor_must(actor, "transact m 12");
+    actor_must(actor, "transact f 2");
+    stage_audit(&s->stage, actor, s->when);
+}
+
+static void
+survivors_go_on(struct scene *s)
+{
+    struct actor *newcomer;
+    (void)stage_stock_reads(&s->stage, s->when);
+    (void)stage_stock_writes(&s->stage, s->when);
+    if (s->survivor != NULL)
+        goes_on(s, s->survivor);
+    newcomer = stage_enter(&s->stage, 6, "");
+    goes_on(s, newcomer);
+    if (s->reader != NULL) {
+        actor_must(s->reader, "exec COMMIT");
+        stage_audit(&s->stage, s->reader, s->when);
+        actor_must(s->reader, "close");
+    }
+    if (s->helper != NULL)
+        actor_must(s->helper, "close");
+    if (s->survivor != NULL)
+        actor_must(s->survivor, "close");
+    actor_must(newcomer, "close");
+    actor_finish(newcomer);
+    dismiss_all(s);
+}
+
+static void
+reopened(struct scene *s)
+{
+    struct actor *newcomer;
+    dismiss_all(s);
+    if (s->after == STOCK_FIRST) {
+        (void)stage_stock_reads(&s->stage, s->when);
+        (void)stage_stock_writes(&s->stage, s->when);
+        (void)stage_stock_reads(&s->stage, s->when);
+    }
+    newcomer = stage_enter(&s->stage, 6, "");
+    goes_on(s, newcomer);
+    actor_must(newcomer, "close");
+    actor_finish(newcomer);
+}
+
+/* Returns whether the scene reached the point. */
+static bool
+play(const char *point, unsigned nth, enum after after, bool (*scene)(struct scene *))
+{
+    struct scene s = {.point = point, .nth = nth, .after = after};
+    bool reached;
+    snprintf(s.when, sizeof s.when, "%s:%u, %s", point, nth, after_names[after]);
+    stage_open(&s.stage);
+    reached = scene(&s);
+    if (reached && after == SURVIVED)
+        survivors_go_on(&s);
+    else if (reached)
+        reopened(&s);
+    dismiss_all(&s);
+    if (reached) {
+        remove_orphan(&s);
+        stage_left_clean(&s.stage, s.when);
+    }
+    stage_close(&s.stage);
+    return reached;
+}
+
+static bool
+reach(const char *point, unsigned nth, enum after after)
+{
+    bool (*first)(struct scene *) = first_scene(point);
+    size_t i;
+    /* What another process does in the meantime is not for us to say: twice more. */
+    for (i = 0; i < 3; i++)
+        if (play(point, nth, after, first))
+            return true;
+    for (i = 0; i < SCENES; i++)
+        if (scenes[i] != first && play(point, nth, after, scenes[i]))
+            return true;
+    return false;
+}
+
+/* ------------------------------------------------------------------------------------------------
+ * The tests: one a crash point
+ * --------------------------------------------------------------------------------------------- */
+
+static char points_text[16384];
+static const char *points[512];
+static int point_count;
+
+/* By the actor, for it has the whole library in it; there is no test yet that could use one. */
+static void
+list_points(void)
+{
+    const char *only = getenv("LKS_POINT");
+    char command[640];
+    char *word;
+    FILE *actor;
+    size_t got;
+    snprintf(command, sizeof command, "echo points | '%s' 0 3>/dev/null", actor_program());
+    actor = popen(command, "r");
+    got = actor != NULL ? fread(points_text, 1, sizeof points_text - 1, actor) : 0;
+    points_text[got] = '\0';
+    if (actor == NULL || pclose(actor) != 0)
+        return;
+    /* Two answers: to its start, and to the order. */
+    word = strchr(points_text, '\n');
+    if (word == NULL)
+        return;
+    word = strtok(word + 1, " \n");
+    if (word == NULL || strcmp(word, "0") != 0) {
+        point_count = -1;
+        return;
+    }
+    while ((word = strtok(NULL, " \n")) != NULL)
+        if (only == NULL || strcmp(only, word) == 0)
+            points[point_count++] = word;
+}
+
+START_TEST(a_death_at_every_crash_point_loses_no_commit)
+{
+    const char *point = points[_i];
+    unsigned nth, last = getenv("LKS_SOAK") != NULL ? 6 : 1;
+    for (nth = 1; nth <= last; nth++)
+        for (enum after after = SURVIVED; after <= STOCK_FIRST; after++) {
+            bool reached = reach(point, nth, after);
+            ck_assert_msg(reached || nth > 1, "%s, %s: no scene reaches it", point,
+                          after_names[after]);
+        }
+}
+END_TEST
+
+int
+main(void)
+{
+    Suite *suite = suite_create("story_crash_points");
+    TCase *tcase = tcase_create("crash points");
+    SRunner *runner;
+    int failed;
+    list_points();
+    if (point_count == 0) {
+        printf("%s does not tell its crash points\n", actor_program());
+        return EXIT_FAILURE;
+    }
+    if (point_count < 0) {
+        puts("no crash points in this build; configure with --enable-debug");
+        return 77;
+    }
+    tcase_set_timeout(tcase, getenv("LKS_SOAK") != NULL ? 600 : 60);
+    tcase_add_loop_test(tcase, a_death_at_every_crash_point_loses_no_commit, 0, point_count);
+    suite_add_tcase(suite, tcase);
+    runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

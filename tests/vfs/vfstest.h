@@ -1,0 +1,99 @@
+/*
+ * What the tests of the VFS share: a folder, SQL with its result as text, the log, a pair of databases of
+ * which one goes through Lockstep and the other does not, and peers: other processes that run SQL.
+ *
+ * Each test runs in a process and a folder of its own, which is the working directory.
+ */
+#ifndef TESTS_VFS_VFSTEST_H
+#define TESTS_VFS_VFSTEST_H
+
+#include <check.h>
+#include <lockstep/lockstep.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* main(): runs the suite, or a peer if the program was started as one. */
+int vfstest_main(int argc, char **argv, Suite *(*make_suite)(void));
+/* A test case with a folder for each test. */
+TCase *vfstest_case(Suite *suite, const char *name);
+/* Are the long versions asked for (LKS_SOAK)? */
+bool vfstest_soak(void);
+
+/* Opens "file:<name>?<parameters>" through Lockstep, which must succeed; parameters may be "". */
+sqlite3 *open_ours(const char *name, const char *parameters);
+/* The same with the default VFS. */
+sqlite3 *open_stock(const char *name);
+/* The code of opening; *out_db is to be closed in any case. */
+int open_code(const char *name, const char *parameters, int flags, sqlite3 **out_db);
+void close_db(sqlite3 *db);
+
+/*
+ * Runs SQL.  Rows as lines, columns separated by '|', or "error <code>: <message>" with the extended code.
+ * The text is good until the fourth call from here.
+ */
+const char *sql(sqlite3 *db, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The same, which must succeed. */
+const char *must(sqlite3 *db, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The code of running it. */
+int code(sqlite3 *db, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* A number from lockstep_status(). */
+struct lockstep_db_info info(sqlite3 *db);
+
+/* All that was logged so far in this process contains `words`. */
+bool logged(const char *words);
+const char *log_text(void);
+void log_clear(void);
+
+bool file_exists(const char *name);
+long long file_size(const char *name);
+/* Nothing of Lockstep's or of a journal's is beside the database, and stock SQLite finds it whole. */
+void check_ordinary(const char *name);
+/* The content of two files is the same. */
+void check_same_file(const char *a, const char *b);
+void write_file(const char *name, long long offset, const void *bytes, size_t size);
+void read_file(const char *name, long long offset, void *bytes, size_t size);
+/* Copies the content. */
+void copy_file(const char *from, const char *to);
+
+/* Two connections that are given the same SQL: one to stock.db, one to ours.db through Lockstep. */
+struct pair {
+    sqlite3 *stock;
+    sqlite3 *ours;
+    const char *parameters;
+};
+void pair_open(struct pair *pair, const char *parameters);
+void pair_close(struct pair *pair);
+/* The same SQL on both, with the same result; '@' stands for "stock" and "ours". */
+void pair_sql(struct pair *pair, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Closes both: the files are the same byte for byte, and nothing is left beside them. */
+void pair_finish(struct pair *pair);
+
+/* Another process; a fresh program, so it inherits nothing. */
+struct peer {
+    pid_t pid;
+    int to, from;
+    char *reply;
+    size_t capacity;
+};
+void peer_start(struct peer *peer);
+/*
+ * Does one thing there and returns the answer, good until the next call:
+ *   "open <n> <uri>", "sql <n> <SQL>", "close <n>" (n: 0 to 9), "timeout <n> <ms>", "handler <n>" (a busy
+ *   handler that never gives up and does not sleep), "log", "become <uid>", "attach <path>" (the core alone),
+ *   "exit" (without closing).
+ * Answers are as of sql(); "" where there is nothing to say.
+ */
+const char *peer_ask(struct peer *peer, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The same in two steps. */
+void peer_tell(struct peer *peer, const char *format, ...) __attribute__((format(printf, 2, 3)));
+const char *peer_answer(struct peer *peer);
+/* Has it answered within so many ms? */
+bool peer_answers(struct peer *peer, int wait_ms);
+void peer_kill(struct peer *peer);
+/* Makes it exit() without closing anything, and waits until it is gone. */
+void peer_exit(struct peer *peer);
+
+#define check_text(GOT, WANT) ck_assert_str_eq(GOT, WANT)
+
+#endif
