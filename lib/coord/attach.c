@@ -10,12 +10,14 @@
 #include "base/crashpoint.h"
 #include "base/log.h"
 #include "coord/client.h"
+#include "coord/queue.h"
 #include "os/filesystem.h"
 #include "os/map.h"
 #include "shm/header.h"
 
 #define DMS1_WAIT_MS 2000u
 #define STOCK_WAIT_MS 20u
+#define EXIT_WAIT_NS (200 * LKS_NS_PER_MS)
 #define MAX_REOPENS 100
 /* A file that is set aside gets the first free number. */
 #define MAX_ORPHANS 10000
@@ -120,6 +122,11 @@ read_page_size(struct lockstep_db *db, uint32_t *out_unit_log2)
     if (got == sizeof head && memcmp(head, "SQLite format 3", 16) == 0) {
         if (head[18] == 2 || head[19] == 2)
             return LOCKSTEP_NOTSTORE;
+        if (head[18] == 3)
+            lks_log(LKS_WARNING,
+                    "%s was not closed in order, and its coordination file is missing or was empty or set aside: "
+                    "commits that were not yet written are not in the database",
+                    db->path);
         page_size = (uint32_t)head[16] << 8 | head[17];
         if (page_size == 1)
             page_size = 65536;
@@ -175,6 +182,12 @@ unmap_coord(struct lockstep_db *db)
     db->shm = NULL;
 }
 
+static bool
+nothing_pending(const struct lks_shm *shm)
+{
+    return lks_a64_relaxed(&shm->state.committed) == lks_a64_relaxed(&shm->state.flushed);
+}
+
 /* Step 3 for a client that is alone.  *out_adopt: there is something to adopt. STALE: open it again. */
 static enum lockstep_status
 prepare_alone(struct lockstep_db *db, const struct lks_file_stat *database, bool *out_adopt)
@@ -200,7 +213,7 @@ prepare_alone(struct lockstep_db *db, const struct lks_file_stat *database, bool
                 "%s: the machine went down while programs were connected; up to the last max_lag of "
                 "asynchronous commits may be missing",
                 db->path);
-        if (lks_a64_relaxed(&db->shm->state.committed) == lks_a64_relaxed(&db->shm->state.flushed)) {
+        if (nothing_pending(db->shm)) {
             status = lks_file_unlink(db->coord_path);
             return status == LOCKSTEP_OK ? LOCKSTEP_STALE : status;
         }
@@ -234,12 +247,9 @@ prepare_joining(struct lockstep_db *db, const struct lks_file_stat *database)
 static enum lockstep_status
 become_first(struct lockstep_db *db, bool adopt)
 {
+    /* RESERVED is for recover() to take: it would hide a hot journal from stock readers that are not excluded. */
     enum lockstep_status status = lks_lockset_take(&db->locks, LKS_BYTE_WORKER, LKS_LOCK_EXCLUSIVE);
-    if (status == LOCKSTEP_OK)
-        status = lks_lockset_stock_reserve(&db->locks);
-    if (status == LOCKSTEP_OK)
-        status = db->hooks->recover(db, adopt);
-    return status;
+    return status == LOCKSTEP_OK ? db->hooks->recover(db, adopt) : status;
 }
 
 static void
@@ -264,10 +274,13 @@ undo_attach(struct lockstep_db *db)
 
 /* Steps 2 to 5, with DMS1 held.  STALE: the file was replaced, once more from step 1. */
 static enum lockstep_status
-attach_locked(struct lockstep_db *db, const struct lks_file_stat *database, bool join_only)
+attach_locked(struct lockstep_db *db, struct lks_file_stat *database, bool join_only)
 {
     bool writers = false, readers = false, adopt = false;
     enum lockstep_status status = lks_lockset_stock_share(&db->locks);
+    /* Only now: while we waited for DMS1 the last client may have changed the size. */
+    if (status == LOCKSTEP_OK)
+        status = lks_file_stat_fd(db->locks.database_fd, database);
     if (status == LOCKSTEP_OK)
         status = lks_lockset_others(&db->locks, LKS_BYTE_DMS2, LKS_LOCK_EXCLUSIVE, &writers);
     if (status == LOCKSTEP_OK)
@@ -289,6 +302,10 @@ attach_locked(struct lockstep_db *db, const struct lks_file_stat *database, bool
         status = lks_client_enter(db);
         if (status == LOCKSTEP_OK)
             status = become_first(db, adopt || readers);
+        if (status == LOCKSTEP_STALE && nothing_pending(db->shm)) {
+            status = lks_file_unlink(db->coord_path);
+            return status == LOCKSTEP_OK ? LOCKSTEP_STALE : status;
+        }
         if (status == LOCKSTEP_STALE) {
             status = set_aside(db, "does not fit the database, which somebody else has changed since");
             return status == LOCKSTEP_OK ? LOCKSTEP_STALE : status;
@@ -329,6 +346,13 @@ attach_new(struct lockstep_db *db, bool join_only)
         return LOCKSTEP_CANTOPEN;
     }
     lks_process_self(&db->self);
+    if (lks_client_another_copy(db)) {
+        lks_log(LKS_ERROR,
+                "%s: another copy of the Lockstep library in this process is connected to it; use one copy, or "
+                "one process for each",
+                db->path);
+        return LOCKSTEP_MISUSE;
+    }
     for (i = 0; i < MAX_REOPENS; i++) {
         db->client = LKS_MAX_CLIENTS;
         status = open_coord(db, &database, join_only);
@@ -341,18 +365,9 @@ attach_new(struct lockstep_db *db, bool join_only)
             lks_lockset_drop(&db->locks, LKS_BYTE_DMS1);
             return LOCKSTEP_OK;
         }
-        if (db->shm != NULL && db->client != LKS_MAX_CLIENTS && status != LOCKSTEP_MISUSE) {
+        if (db->shm != NULL && db->client != LKS_MAX_CLIENTS) {
             db->hooks->resign(db);
             lks_client_leave(db);
-        }
-        if (status == LOCKSTEP_MISUSE) {
-            /* Closing would drop the locks of the library's other copy: the descriptor is left open. */
-            unmap_coord(db);
-            lks_lockset_stock_release(&db->locks);
-            lks_lockset_drop(&db->locks, LKS_BYTE_DMS1);
-            db->locks.coord_fd = -1;
-            db->locks.held = 0;
-            return status;
         }
         undo_attach(db);
         if (status != LOCKSTEP_STALE)
@@ -385,17 +400,15 @@ static enum lockstep_status
 leave_last(struct lockstep_db *db)
 {
     bool readers = true;
-    enum lockstep_status status = lks_lockset_take(&db->locks, LKS_BYTE_WORKER, LKS_LOCK_EXCLUSIVE);
-    if (status == LOCKSTEP_OK)
-        status = lks_lockset_stock_reserve(&db->locks);
-    if (status == LOCKSTEP_OK)
-        status = db->hooks->drain(db);
+    enum lockstep_status status = db->hooks->drain(db);
     LKS_CRASH_POINT("detach:drained");
     if (status == LOCKSTEP_OK)
         status = lks_lockset_others(&db->locks, LKS_BYTE_DMS3, LKS_LOCK_EXCLUSIVE, &readers);
     if (status == LOCKSTEP_OK)
         status = db->hooks->leave(db);
     LKS_CRASH_POINT("detach:left");
+    /* First: whoever connects to a new file after the unlink would find RESERVED held by us. */
+    lks_lockset_stock_unreserve(&db->locks);
     if (status == LOCKSTEP_OK && !readers)
         status = lks_file_unlink(db->coord_path);
     LKS_CRASH_POINT("detach:removed");
@@ -407,7 +420,7 @@ lks_detach(struct lockstep_db *db)
 {
     enum lockstep_status status = LOCKSTEP_OK, last;
     lks_mutex_lock(&db->attach_mutex);
-    if (lks_a32_relaxed(&db->attached) == 0)
+    if (lks_a32_relaxed(&db->attached) == 0 || db->left)
         goto unlock;
     if (!db->readonly)
         db->hooks->stop_worker(db);
@@ -429,4 +442,31 @@ lks_detach(struct lockstep_db *db)
 unlock:
     lks_mutex_unlock(&db->attach_mutex);
     return status;
+}
+
+void
+lks_leave_at_exit(struct lockstep_db *db)
+{
+    struct lks_place place;
+    if (!lks_mutex_trylock(&db->attach_mutex))
+        return;
+    if (lks_a32_relaxed(&db->attached) == 0 || db->readonly || db->left)
+        goto unlock;
+    db->hooks->stop_worker(db);
+    if (lock_dms1(db) != LOCKSTEP_OK)
+        goto unlock;
+    if (lks_lockset_take(&db->locks, LKS_BYTE_DMS2, LKS_LOCK_EXCLUSIVE) == LOCKSTEP_OK) {
+        /* For good: no other thread commits after the drain.  A transaction that is open has not committed. */
+        lks_place_init(&place, 0);
+        (void)!lks_queue_lock(db, &place, EXIT_WAIT_NS);
+        if (leave_last(db) != LOCKSTEP_OK)
+            lks_log(LKS_ERROR,
+                    "%s: the last commits could not be written; they are kept in %s until the database is next "
+                    "opened through Lockstep",
+                    db->path, db->coord_path);
+        db->left = true;
+    }
+    lks_lockset_drop(&db->locks, LKS_BYTE_DMS1);
+unlock:
+    lks_mutex_unlock(&db->attach_mutex);
 }

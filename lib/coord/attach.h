@@ -29,5 +29,10 @@
 enum lockstep_status lks_attach(struct lockstep_db *db, bool join_only);
 /* The error of a failed drain; the database is detached all the same and its commits kept in the file. */
 enum lockstep_status lks_detach(struct lockstep_db *db);
+/*
+ * exit() without close: writes everything back if nobody else is connected, and leaves.  Connections stay as
+ * they are, for other threads may be in them; they can commit no more.
+ */
+void lks_leave_at_exit(struct lockstep_db *db);
 
 #endif

@@ -22,14 +22,16 @@ write_program(struct lks_shm_client *entry, const char *program)
  * The caller holds CLIENT(client), so nobody can come to life in this entry.  The order does not matter to
  * anybody: each thing that is cleared blocked somebody, none is leaned upon.
  */
-static void
+static enum lockstep_status
 clear_remains(struct lockstep_db *db, uint32_t client)
 {
     struct lks_shm *shm = db->shm;
     uint32_t high = lks_a32_acquire(&shm->state.slots_high);
     uint32_t i;
 
-    lks_queue_take_over(db, client);
+    enum lockstep_status status = lks_queue_take_over(db, client);
+    if (status != LOCKSTEP_OK)
+        return status;
     for (i = 0; i <= high && i < LKS_MAX_SLOTS; i++) {
         uint64_t word = lks_a64_acquire(&shm->slots[i].word);
         if (lks_slot_state_of(word) != LKS_SLOT_FREE && lks_slot_client(word) == client) {
@@ -45,6 +47,7 @@ clear_remains(struct lockstep_db *db, uint32_t client)
     }
     LKS_CRASH_POINT("client:cleared");
     lks_a32_set_release(&shm->clients[client].pid, 0);
+    return LOCKSTEP_OK;
 }
 
 bool
@@ -64,7 +67,7 @@ lks_client_reap(struct lockstep_db *db, uint32_t client)
             lks_log(LKS_NOTICE, "%s: client %u, %s, died; clearing what it left", db->path, client,
                     who);
         }
-        clear_remains(db, client);
+        dead = clear_remains(db, client) == LOCKSTEP_OK;
         lks_lockset_drop_client(&db->locks, client);
     }
     lks_mutex_unlock(&db->reap_mutex);
@@ -87,36 +90,25 @@ lks_client_reap_readers(struct lockstep_db *db, uint64_t snapshot)
     return any;
 }
 
-/* Is this entry our own process, by another copy of the library?  Our POSIX locks would not tell. */
-static bool
-is_ourselves(const struct lockstep_db *db, const struct lks_shm_client *entry)
+bool
+lks_client_another_copy(const struct lockstep_db *db)
 {
-    return (int32_t)lks_a32_acquire(&entry->pid) == db->self.pid &&
-           lks_a64_relaxed(&entry->start_time) == db->self.start_time &&
-           lks_a64_relaxed(&entry->pid_namespace) == db->self.pid_namespace;
-}
-
-/*
- * Does the kernel know a lock of this process on CLIENT(i)?  An entry that looks like us without one was
- * left by a program that exec()ed into this one.
- */
-static bool
-kernel_knows_lock(const struct lockstep_db *db, uint32_t client)
-{
-    char line[256], want[64];
     struct lks_file_stat stat;
+    char line[256];
     bool found = false;
     FILE *locks;
-    if (lks_file_stat_fd(db->locks.coord_fd, &stat) != LOCKSTEP_OK)
-        return true;
+    if (lks_file_stat_path(db->coord_path, &stat) != LOCKSTEP_OK)
+        return false;
     locks = fopen("/proc/locks", "re");
     if (locks == NULL)
-        return true;
-    snprintf(want, sizeof want, ":%llu %llu %llu", (unsigned long long)stat.id.inode,
-             (unsigned long long)(LKS_LOCK_BASE + LKS_BYTE_CLIENT0 + client),
-             (unsigned long long)(LKS_LOCK_BASE + LKS_BYTE_CLIENT0 + client));
-    while (!found && fgets(line, sizeof line, locks) != NULL)
-        found = strstr(line, want) != NULL && strstr(line, "->") == NULL;
+        return false;
+    /* "1: POSIX  ADVISORY  READ 1234 fd:01:5678 3458764513820540929 3458764513820540929" */
+    while (!found && fgets(line, sizeof line, locks) != NULL) {
+        unsigned long long inode, start;
+        int pid;
+        if (sscanf(line, "%*[^:]: POSIX %*s %*s %d %*[^:]:%*[^:]:%llu %llu", &pid, &inode, &start) == 3)
+            found = pid == db->self.pid && inode == stat.id.inode && start >= LKS_LOCK_BASE;
+    }
     fclose(locks);
     return found;
 }
@@ -127,14 +119,6 @@ lks_client_enter(struct lockstep_db *db)
     struct lks_shm *shm = db->shm;
     uint32_t i;
 
-    for (i = 0; i < LKS_MAX_CLIENTS; i++)
-        if (is_ourselves(db, &shm->clients[i]) && kernel_knows_lock(db, i)) {
-            lks_log(LKS_ERROR,
-                    "%s: another copy of the Lockstep library in this process is connected to it; use "
-                    "one copy, or one process for each",
-                    db->path);
-            return LOCKSTEP_MISUSE;
-        }
     for (i = 0; i < LKS_MAX_CLIENTS; i++) {
         struct lks_shm_client *entry = &shm->clients[i];
         enum lockstep_status status = lks_lockset_take_client(&db->locks, i);
@@ -143,7 +127,9 @@ lks_client_enter(struct lockstep_db *db)
         if (status != LOCKSTEP_OK)
             return status;
         db->client = i;
-        clear_remains(db, i);
+        status = clear_remains(db, i);
+        if (status != LOCKSTEP_OK)
+            return status;
         lks_a64_set_relaxed(&entry->start_time, db->self.start_time);
         lks_a64_set_relaxed(&entry->pid_namespace, db->self.pid_namespace);
         lks_a64_set_relaxed(&entry->since_ns, lks_clock_ns());
@@ -164,7 +150,7 @@ lks_client_enter(struct lockstep_db *db)
 void
 lks_client_leave(struct lockstep_db *db)
 {
-    clear_remains(db, db->client);
+    (void)clear_remains(db, db->client);
     lks_lockset_drop_client(&db->locks, db->client);
     db->client = LKS_MAX_CLIENTS;
 }

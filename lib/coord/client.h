@@ -6,9 +6,12 @@
 #include "coord/database.h"
 
 /*
- * Takes a free entry, clearing what its last owner may have left.  Holding DMS1.  NOMEM: all are taken.
- * MISUSE: another copy of the library in this process is connected already.
+ * Is another copy of the library in this process connected to the file?  POSIX locks would not tell, and to open
+ * and close the coordination file would drop that copy's; so the kernel's list is asked, and before it is opened.
  */
+bool lks_client_another_copy(const struct lockstep_db *db);
+/*
+ * Takes a free entry, clearing what its last owner may have left.  Holding DMS1.  NOMEM: all are taken. */
 enum lockstep_status lks_client_enter(struct lockstep_db *db);
 void lks_client_leave(struct lockstep_db *db);
 /* Clears what client i left, if it is dead.  True if it was.  Any thread, any time. */

@@ -36,9 +36,13 @@ lks_lockset_drop(struct lks_lockset *set, enum lks_lock_byte byte)
 }
 
 bool
-lks_lockset_holds(const struct lks_lockset *set, enum lks_lock_byte byte)
+lks_lockset_holds(struct lks_lockset *set, enum lks_lock_byte byte)
 {
-    return (set->held & (1u << byte)) != 0;
+    bool holds;
+    lks_mutex_lock(&set->mutex);
+    holds = (set->held & (1u << byte)) != 0;
+    lks_mutex_unlock(&set->mutex);
+    return holds;
 }
 
 enum lockstep_status

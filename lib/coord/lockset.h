@@ -42,7 +42,7 @@ struct lks_lockset {
 enum lockstep_status lks_lockset_take(struct lks_lockset *set, enum lks_lock_byte byte,
                                       enum lks_lock_type type);
 void lks_lockset_drop(struct lks_lockset *set, enum lks_lock_byte byte);
-bool lks_lockset_holds(const struct lks_lockset *set, enum lks_lock_byte byte);
+bool lks_lockset_holds(struct lks_lockset *set, enum lks_lock_byte byte);
 /* Would another process refuse us this lock?  Takes nothing. */
 enum lockstep_status lks_lockset_others(struct lks_lockset *set, enum lks_lock_byte byte,
                                         enum lks_lock_type type, bool *out_others);

@@ -372,7 +372,7 @@ lks_queue_owner(const struct lockstep_db *db, uint64_t *out_since_ns)
     return lks_writer_client(word);
 }
 
-void
+enum lockstep_status
 lks_queue_take_over(struct lockstep_db *db, uint32_t client)
 {
     struct lks_shm_state *state = &db->shm->state;
@@ -384,19 +384,26 @@ lks_queue_take_over(struct lockstep_db *db, uint32_t client)
         if (lks_a64_cas(&state->writer, word,
                         lks_writer_word(lks_writer_generation(word) + 1, 0, 0, LKS_WRITER_FREE)))
             flags_clear(db->shm, LKS_QUEUE_RUNG);
-        return;
+        return LOCKSTEP_OK;
     }
     if (lks_writer_state_of(word) != LKS_WRITER_OWNED || lks_writer_client(word) != client)
-        return;
+        return LOCKSTEP_OK;
     if (!lks_a64_cas(&state->writer, word,
                      lks_writer_word(lks_writer_generation(word) + 1, 0, db->client,
                                      LKS_WRITER_OWNED)))
-        return;
+        return LOCKSTEP_OK;
     LKS_CRASH_POINT("queue:taken-over");
     status = db->hooks->repair(db);
-    if (status != LOCKSTEP_OK)
+    if (status != LOCKSTEP_OK) {
+        /* Its blocks are in the chains still: a new writer would take them for its own. */
+        lks_a64_swap(&state->writer,
+                     lks_writer_word(lks_writer_generation(lks_a64_relaxed(&state->writer)) + 1, 0,
+                                     client, LKS_WRITER_OWNED));
         lks_log(LKS_ERROR, "%s: cannot repair what a dead writer left: %s; close all programs that use "
                            "it, then run: lockstep recover %s",
                 db->path, lks_status_name(status), db->path);
+        return status;
+    }
     lks_queue_unlock(db);
+    return LOCKSTEP_OK;
 }

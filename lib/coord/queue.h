@@ -50,7 +50,10 @@ void lks_queue_unlock(struct lockstep_db *db);
 
 /* The client that owns the lock, or has it reserved; LKS_MAX_CLIENTS: nobody. */
 uint32_t lks_queue_owner(const struct lockstep_db *db, uint64_t *out_since_ns);
-/* The reaper's part, holding CLIENT(client): if it owned the lock, repair and unlock. */
-void lks_queue_take_over(struct lockstep_db *db, uint32_t client);
+/*
+ * The reaper's part, holding CLIENT(client): if it owned the lock, repair and unlock.  After an error the lock
+ * is the dead client's still: its entry must stay, for the next reaper.
+ */
+enum lockstep_status lks_queue_take_over(struct lockstep_db *db, uint32_t client);
 
 #endif

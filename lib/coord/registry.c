@@ -65,7 +65,7 @@ at_exit(void)
         return;
     for (db = databases; db != NULL; db = db->next)
         if (!lks_database_forked(db))
-            (void)lks_detach(db);
+            lks_leave_at_exit(db);
     lks_mutex_unlock(&registry_mutex);
 }
 

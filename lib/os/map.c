@@ -38,6 +38,7 @@ lks_map_release(void *base, size_t size_bytes)
  * parent's, which says 0 there.
  */
 static _Atomic(volatile char *) guard;
+static volatile char last_resort; /* where there is not a page of memory: never made anew */
 static bool guard_is_plain; /* not wiped by the kernel */
 static pthread_once_t plain_once = PTHREAD_ONCE_INIT;
 
@@ -62,8 +63,8 @@ make_guard(void)
     volatile char *page =
         mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (page == MAP_FAILED)
-        abort(); /* no page of memory, and nothing works without it */
-    if (madvise((void *)(uintptr_t)page, size, MADV_WIPEONFORK) != 0)
+        page = &last_resort;
+    if (page == &last_resort || madvise((void *)(uintptr_t)page, size, MADV_WIPEONFORK) != 0)
         /* A kernel before 4.14: the handler sees all forks that go through libc. */
         pthread_once(&plain_once, watch_forks);
     *page = 1;
@@ -80,6 +81,7 @@ lks_map_fork_guard(void)
     made = make_guard();
     if (atomic_compare_exchange_strong(&guard, &seen, made))
         return made;
-    munmap((void *)(uintptr_t)made, (size_t)sysconf(_SC_PAGESIZE));
+    if (made != &last_resort)
+        munmap((void *)(uintptr_t)made, (size_t)sysconf(_SC_PAGESIZE));
     return seen;
 }

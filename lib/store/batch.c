@@ -79,7 +79,7 @@ by_unit_newest_first(const void *a, const void *b)
     return x->id > y->id ? -1 : x->id < y->id ? 1 : 0;
 }
 
-/* Step 3.  Units that lie beyond the database's end at target need not be written. */
+/* Step 3. */
 static enum lockstep_status
 collect_changes(struct batch *batch)
 {
@@ -96,8 +96,6 @@ collect_changes(struct batch *batch)
     for (i = 0; i < batch->count; i++) {
         const struct change *c = &batch->changes[i];
         if (n > 0 && batch->changes[n - 1].unit_no == c->unit_no)
-            continue;
-        if (((uint64_t)c->unit_no << batch->g->unit_log2) >= batch->size)
             continue;
         batch->changes[n++] = *c;
     }
@@ -165,19 +163,47 @@ publish_next(struct batch *batch)
     LKS_CRASH_POINT("batch:announced");
 }
 
+/*
+ * The size of the file after the batch.  What lies beyond the database's end is cut off, unless a snapshot
+ * below target is in use, for which it may be the only copy: then it is written like the rest and cut off by a
+ * later batch, or by the last client.
+ */
+static void
+choose_size(struct batch *batch, bool shrink)
+{
+    uint64_t end;
+    batch->shrink = shrink;
+    batch->file_size_after = batch->size;
+    if (shrink) {
+        while (batch->count > 0 && (uint64_t)batch->changes[batch->count - 1].unit_no
+                                           << batch->g->unit_log2 >=
+                                       batch->size)
+            batch->count--;
+        return;
+    }
+    if (batch->file_size > batch->file_size_after)
+        batch->file_size_after = batch->file_size;
+    if (batch->count == 0)
+        return;
+    end = ((uint64_t)batch->changes[batch->count - 1].unit_no + 1) << batch->g->unit_log2;
+    /* A last unit that the database fills in part is written in part. */
+    if (end > batch->file_size_after && end - lks_unit_bytes(batch->g) >= batch->size)
+        batch->file_size_after = end;
+}
+
 /* Step 5 with snapshots below target in use. */
 static enum lockstep_status
 preserve(struct batch *batch)
 {
     struct lockstep_db *db = batch->db;
-    enum lockstep_status status = lks_queue_lock(db, &batch->store->place, WRITER_WAIT_NS);
+    bool lent = batch->store->lent;
+    enum lockstep_status status =
+        lent ? LOCKSTEP_OK : lks_queue_lock(db, &batch->store->place, WRITER_WAIT_NS);
     size_t i;
     if (status != LOCKSTEP_OK)
         return status == LOCKSTEP_TIMEOUT ? LOCKSTEP_BUSY : status;
     lks_horizon_scan(db->shm, &db->horizon);
-    batch->shrink = db->horizon.lowest >= batch->target;
-    batch->file_size_after =
-        batch->shrink || batch->size > batch->file_size ? batch->size : batch->file_size;
+    choose_size(batch, db->horizon.lowest >= batch->target);
     /* First: a sweep that comes while we look must know that the file is about to change. */
     publish_next(batch);
     /* Below target only: the floor may be beyond it by now. */
@@ -189,7 +215,8 @@ preserve(struct batch *batch)
         if (status != LOCKSTEP_OK)
             break;
     }
-    lks_queue_unlock(db);
+    if (!lent)
+        lks_queue_unlock(db);
     return status;
 }
 
@@ -204,8 +231,7 @@ announce(struct batch *batch)
         if (horizon.lowest < batch->target)
             return preserve(batch);
     }
-    batch->shrink = true;
-    batch->file_size_after = batch->size;
+    choose_size(batch, true);
     publish_next(batch);
     return LOCKSTEP_OK;
 }
@@ -291,8 +317,8 @@ write_changes(struct batch *batch)
             i++;
         } while (i < batch->count && bytes + unit <= RUN_BYTES &&
                  (uint64_t)batch->changes[i].unit_no << batch->g->unit_log2 == begin + bytes);
-        if (begin + bytes > batch->size)
-            bytes = (size_t)(batch->size - begin);
+        if (begin + bytes > batch->file_size_after)
+            bytes = (size_t)(batch->file_size_after - begin);
         lks_dbfile_set_tripwire(begin, batch->run, bytes);
         status = db->io->write(batch->store->database, begin, batch->run, bytes);
         LKS_CRASH_POINT("batch:wrote-run");
@@ -366,10 +392,9 @@ static enum lockstep_status
 write_batch(struct batch *batch)
 {
     struct lockstep_db *db = batch->db;
+    struct lks_shm_state *state = &db->shm->state;
     uint64_t counter = 0;
     enum lockstep_status status = collect_changes(batch);
-    if (status == LOCKSTEP_OK)
-        status = lks_lockset_stock_exclude(&db->locks, STOCK_WAIT_MS);
     if (status == LOCKSTEP_OK)
         status = db->io->size(batch->store->database, &batch->file_size);
     if (status == LOCKSTEP_OK)
@@ -377,7 +402,19 @@ write_batch(struct batch *batch)
     if (status == LOCKSTEP_OK)
         status = open_journal(batch);
     if (status == LOCKSTEP_OK)
+        status = lks_dbfile_counter(db, &counter);
+    if (status == LOCKSTEP_OK) {
+        /*
+         * What a rollback will find.  A worker that died after its batch and before it said so left the words of
+         * the state before.
+         */
+        lks_a64_set_relaxed(&state->file_size, batch->file_size);
+        lks_a64_set_relaxed(&state->file_counter, counter);
         status = announce(batch);
+    }
+    /* After the wait for WRITER that may be in there: stock readers are kept out for the writing only. */
+    if (status == LOCKSTEP_OK)
+        status = lks_lockset_stock_exclude(&db->locks, STOCK_WAIT_MS);
     if (status == LOCKSTEP_OK)
         status = journal_changes(batch);
     if (status == LOCKSTEP_OK) {
@@ -421,6 +458,17 @@ sync_only(struct batch *batch)
     return status;
 }
 
+/* Did an earlier batch leave the file longer than the database, for a snapshot that is gone now? */
+static bool
+is_too_long(const struct batch *batch)
+{
+    struct lks_horizon horizon;
+    if (lks_a64_relaxed(&batch->db->shm->state.file_size) <= batch->size)
+        return false;
+    lks_horizon_scan(batch->db->shm, &horizon);
+    return horizon.lowest >= batch->target;
+}
+
 static enum lockstep_status
 pin_and_write(struct batch *batch)
 {
@@ -448,7 +496,7 @@ pin_and_write(struct batch *batch)
     batch->sync = wanted > lks_a64_acquire(&state->durable);
     if (batch->g == NULL)
         status = LOCKSTEP_BUSY;
-    else if (batch->target != batch->from)
+    else if (batch->target != batch->from || is_too_long(batch))
         status = write_batch(batch);
     else if (batch->sync)
         status = sync_only(batch);

@@ -4,17 +4,17 @@
  *   1. RESERVED (kept as long as this process is the worker); a hot journal of a dead worker is rolled back.
  *   2. Pin: claim the worker's slot as a reader does.  T is the commit claimed.
  *   3. Collect the newest version <= T of every unit changed since F; sort by unit.
- *   4. Keep stock readers out.
- *   5. Are snapshots below T in use?  Then, holding WRITER: publish next_id = T, so that no sweep relies on
+ *   4. Are snapshots below T in use?  Then, holding WRITER: publish next_id = T, so that no sweep relies on
  *      the file for a unit that is about to change; and for each unit that would be overwritten while such a
  *      snapshot has no block of it, put its content as it is in the file behind the chain.  Nobody below T:
  *      publish next_id = T without WRITER, for nobody can come to lean on what the file had.
+ *   5. Keep stock readers out.
  *   6. Journal of the pages' old content; sealed.
  *   7. Write the units, neighbours together; set the size; sync.
  *   8. Invalidate the journal, publish flushed and durable, wake who waits, let stock readers in.
  *
  * A transaction below T that found no block and read the file may have read it in step 7: it sees next_id
- * beyond its snapshot, looks again, and finds the block of step 5.
+ * beyond its snapshot, looks again, and finds the block of step 4.
  *
  * Syncs: journal records, journal header, database, journal header: four, and none when every commit since
  * the last durable one was made with OFF.

@@ -41,6 +41,18 @@ repair_chain(struct lks_shm *shm, const struct lks_geometry *g, struct lks_a32 *
     return LOCKSTEP_OK;
 }
 
+/* Beyond the end of a file that was truncated every access would be SIGBUS. */
+static bool
+chunks_are_there(const struct lockstep_db *db, const struct lks_geometry *g)
+{
+    uint32_t chunks = lks_a32_relaxed(&db->shm->state.chunks);
+    struct lks_file_stat stat;
+    if (chunks > lks_chunk_capacity(g, db->map_bytes))
+        return false;
+    return lks_file_stat_fd(db->locks.coord_fd, &stat) == LOCKSTEP_OK &&
+           stat.size_bytes >= LKS_SHM_BYTES + (uint64_t)chunks * g->chunk_bytes;
+}
+
 enum lockstep_status
 lks_recovery_repair(struct lockstep_db *db)
 {
@@ -60,7 +72,7 @@ lks_recovery_repair(struct lockstep_db *db)
     }
     fresh = lks_a32_relaxed(&state->blocks_fresh);
     g = lks_store_geometry(db);
-    if (g == NULL || lks_a32_relaxed(&state->chunks) > lks_chunk_capacity(g, db->map_bytes))
+    if (g == NULL || !chunks_are_there(db, g))
         return LOCKSTEP_CORRUPT;
     if (fresh > lks_chunk_blocks(g, lks_a32_relaxed(&state->chunks)))
         fresh = lks_chunk_blocks(g, lks_a32_relaxed(&state->chunks));
@@ -106,7 +118,8 @@ static enum lockstep_status
 check_file(struct lockstep_db *db)
 {
     struct lks_shm_state *state = &db->shm->state;
-    uint64_t size = 0, counter = 0;
+    uint64_t size = 0, counter = 0, before;
+    uint32_t unit;
     enum lockstep_status status = db->io->size(lks_store_of(db)->database, &size);
     if (status == LOCKSTEP_OK)
         status = lks_dbfile_counter(db, &counter);
@@ -120,6 +133,12 @@ check_file(struct lockstep_db *db)
         lks_a64_set_relaxed(&state->file_counter, counter);
         return LOCKSTEP_OK;
     }
+    /* A rollback leaves whole pages, of a file that had not a whole number of them. */
+    unit = 1u << (lks_a32_relaxed(&state->unit_log2) & 31);
+    before = lks_a64_relaxed(&state->file_size);
+    if (counter == lks_a64_relaxed(&state->file_counter) && before % unit != 0 &&
+        size == before + unit - before % unit)
+        return db->io->truncate(lks_store_of(db)->database, before);
     return LOCKSTEP_STALE;
 }
 
@@ -150,6 +169,8 @@ adopt_commits(struct lockstep_db *db)
     }
     if (status != LOCKSTEP_OK)
         return status;
+    /* The dead may have left the byte as they liked. */
+    lks_a32_set_relaxed(&state->tripwire, 0);
     reap_all(db);
     committed = lks_a64_acquire(&state->committed);
     flushed = lks_a64_acquire(&state->flushed);
@@ -173,12 +194,16 @@ lks_recovery_connect(struct lockstep_db *db, bool adopt)
     status = lks_dbfile_open(db);
     if (status == LOCKSTEP_OK)
         status = db->io->exists(db->io->context, db->journal_path, &exists);
-    if (status == LOCKSTEP_OK && exists) {
+    /* Stock readers out before RESERVED hides a hot journal from them. */
+    if (status == LOCKSTEP_OK && exists)
         status = lks_lockset_stock_exclude(&db->locks, STOCK_WAIT_MS);
-        if (status == LOCKSTEP_OK)
-            status = lks_dbfile_rollback(db, &rolled_back);
-        lks_lockset_stock_admit(&db->locks);
-    }
+    if (status == LOCKSTEP_OK)
+        status = lks_lockset_stock_reserve(&db->locks);
+    if (status == LOCKSTEP_OK && exists)
+        status = lks_dbfile_rollback(db, &rolled_back);
+    if (status != LOCKSTEP_OK)
+        lks_lockset_stock_unreserve(&db->locks);
+    lks_lockset_stock_admit(&db->locks);
     if (status != LOCKSTEP_OK)
         return status;
     store->clean = true;
@@ -206,6 +231,8 @@ lks_recovery_leave(struct lockstep_db *db)
     struct lks_shm_state *state = &db->shm->state;
     bool sync = lks_a64_relaxed(&state->sync_needed) > 1;
     enum lockstep_status status = lks_dbfile_open(db);
+    /* The word first: whoever finds this file again looks at the byte. */
+    lks_a32_set_relaxed(&state->tripwire, 0);
     if (status == LOCKSTEP_OK)
         status = lks_dbfile_trip(db, false, sync);
     lks_journal_close(store->journal);

@@ -6,6 +6,8 @@
  * clean            batch_mutex; false: a dead worker's journal may be hot
  * database, journal  batch_mutex
  * place            batch_mutex: the worker's place in the writer queue
+ * lent             batch_mutex: a connection of this process that owns WRITER waits for a batch, which may act
+ *                  as the owner
  * worker_*         worker_mutex
  */
 #ifndef LKS_STORE_STORE_H
@@ -27,6 +29,7 @@ struct lks_store {
     struct lks_io_file *database;
     struct lks_journal *journal;
     struct lks_place place;
+    bool lent;
     uint64_t failed_logged_ns;
 
     struct lks_mutex worker_mutex;

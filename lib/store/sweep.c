@@ -61,6 +61,12 @@ may_go(const struct sweep *s, uint32_t i)
         return false; /* of the transaction that is going on */
     if (next != UINT64_MAX && !lks_horizon_used(&s->db->horizon, id, next))
         return true;
+    /*
+     * A version between this one and the next may have been pruned, and be what the file has: then a
+     * snapshot from before it needs this one.
+     */
+    if (next != UINT64_MAX && lks_horizon_used(&s->db->horizon, id, s->next))
+        return false;
     return id <= s->flushed && next > s->next && !older_kept(s, lks_a32_relaxed(&b->unit_no));
 }
 

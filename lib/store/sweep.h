@@ -5,8 +5,9 @@
  * (N = F when none is):
  *   superseded   v(i) goes when no used slot s has v(i) <= s < v(i+1), and v(i+1) is committed;
  *   in the file  v(i), the newest with v(i) <= F, goes when no older one is left (oldest first: a reader would
- *                take an older one for its own) and no version lies in (F, N] (the file is being changed under
- *                it).
+ *                take an older one for its own), no version lies in (F, N] (the file is being changed under
+ *                it), and, when a newer version is there, no used slot s has v(i) <= s < N (a version between
+ *                the two may have been superseded and gone, after it was written: the file has that one).
  * Each unlink is one atomic store; readers that stand on an unlinked block go on from there (B1).
  */
 #ifndef LKS_STORE_SWEEP_H

@@ -4,6 +4,7 @@
 #include "base/crashpoint.h"
 #include "os/futex.h"
 #include "store/batch.h"
+#include "store/store.h"
 #include "store/worker.h"
 
 /* Without progress for so long the waiter looks whether there is a worker at all. */
@@ -45,8 +46,9 @@ lks_ticket_wait(struct lockstep_db *db, uint64_t ticket, int timeout_ms)
             look = false;
             if (status == LOCKSTEP_OK)
                 continue;
+            /* The codes are those that it would have got from another's batch, see failure(). */
             if (status != LOCKSTEP_BUSY)
-                return status;
+                return status == LOCKSTEP_FULL || status == LOCKSTEP_NOMEM ? status : LOCKSTEP_IOERR;
             /* Stock readers, another thread's batch, or another process is the worker. */
             wait_ns = 2 * LKS_NS_PER_MS;
         }
@@ -59,4 +61,24 @@ lks_ticket_wait(struct lockstep_db *db, uint64_t ticket, int timeout_ms)
         look = lks_a32_relaxed(&state->flush_bell) == seen;
     }
     return LOCKSTEP_OK;
+}
+
+static void
+lend(struct lockstep_db *db, bool lent)
+{
+    struct lks_store *store = lks_store_of(db);
+    /* The mutex: no batch is in the middle of it when it is taken back. */
+    lks_mutex_lock(&store->batch_mutex);
+    store->lent = lent;
+    lks_mutex_unlock(&store->batch_mutex);
+}
+
+enum lockstep_status
+lks_ticket_wait_lending(struct lockstep_db *db, uint64_t ticket, int timeout_ms)
+{
+    enum lockstep_status status;
+    lend(db, true);
+    status = lks_ticket_wait(db, ticket, timeout_ms);
+    lend(db, false);
+    return status;
 }

@@ -14,4 +14,10 @@
 /* timeout_ms < 0: no limit.  IOERR or FULL: a batch failed while we waited (lks_os_errno()). */
 enum lockstep_status lks_ticket_wait(struct lockstep_db *db, uint64_t ticket, int timeout_ms);
 
+/*
+ * The same for a connection that owns WRITER and keeps it (locking_mode=EXCLUSIVE): the batch may need WRITER to
+ * put old content aside for a reader, so it is lent to it.
+ */
+enum lockstep_status lks_ticket_wait_lending(struct lockstep_db *db, uint64_t ticket, int timeout_ms);
+
 #endif

@@ -26,6 +26,8 @@
 #define MAX_UNIT_WAIT_MS 100u
 /* How long a connection in exclusive mode waits for space before it uses the hard limit. */
 #define MAX_SPACE_WAIT_NS (5000 * LKS_NS_PER_MS)
+/* A transaction that ends and lets versions go rings no bell. */
+#define MAX_SPACE_NAP_NS (10 * LKS_NS_PER_MS)
 #define UNIT_NUMBERS (1ull << 32)
 
 enum lockstep_status
@@ -121,12 +123,32 @@ prepare_store(struct lockstep_conn *conn)
         lks_a64_relaxed(&state->swept_flushed) != lks_a64_acquire(&state->flushed))
         status = lks_sweep(db, conn->g);
     if (status == LOCKSTEP_OK && lks_store_used_bytes(db) > limit / 4 * 3) {
-        status = lks_sweep_if_due(db, conn->g);
+        /* Also when nothing was committed or flushed: a transaction may have ended that held versions. */
+        status = lks_sweep(db, conn->g);
         if (status == LOCKSTEP_OK && lks_store_used_bytes(db) > limit / 4 * 3) {
             conn->store_full = true;
             status = LOCKSTEP_BUSY;
         }
     }
+    return status;
+}
+
+/* The tripwire, before the first write of anybody. */
+static enum lockstep_status
+trip(struct lockstep_conn *conn)
+{
+    struct lockstep_db *db = conn->db;
+    struct lks_store *store = lks_store_of(db);
+    enum lockstep_status status;
+    if (lks_a32_relaxed(&db->shm->state.tripwire) != 0)
+        return LOCKSTEP_OK;
+    lks_mutex_lock(&store->batch_mutex);
+    status = lks_dbfile_open(db);
+    if (status == LOCKSTEP_OK)
+        status = lks_dbfile_trip(db, true, false);
+    lks_mutex_unlock(&store->batch_mutex);
+    if (status == LOCKSTEP_OK)
+        lks_a32_set_relaxed(&db->shm->state.tripwire, 1);
     return status;
 }
 
@@ -152,6 +174,9 @@ lks_conn_write_begin(struct lockstep_conn *conn)
         status = LOCKSTEP_STALE;
     else
         status = prepare_store(conn);
+    /* Here, where it can still be refused: SQLite passes over errors at the end of some commits. */
+    if (status == LOCKSTEP_OK)
+        status = trip(conn);
     if (status != LOCKSTEP_OK) {
         lks_queue_unlock(db);
         return status;
@@ -173,7 +198,8 @@ lks_conn_wait(struct lockstep_conn *conn, uint64_t wait_ns)
         uint64_t begin = lks_clock_ns(), passed;
         if (lks_a64_acquire(&state->flushed) == lks_a64_relaxed(&state->swept_flushed)) {
             lks_worker_ring(db);
-            lks_futex_wait(&state->flush_bell, seen, wait_ns);
+            lks_futex_wait(&state->flush_bell, seen,
+                           wait_ns < MAX_SPACE_NAP_NS ? wait_ns : MAX_SPACE_NAP_NS);
         }
         passed = lks_clock_ns() - begin;
         wait_ns = passed < wait_ns ? wait_ns - passed : 0;
@@ -407,25 +433,6 @@ lks_conn_truncate(struct lockstep_conn *conn, uint64_t size)
     return LOCKSTEP_OK;
 }
 
-/* Step 1. */
-static enum lockstep_status
-trip(struct lockstep_conn *conn)
-{
-    struct lockstep_db *db = conn->db;
-    struct lks_store *store = lks_store_of(db);
-    enum lockstep_status status;
-    if (lks_a32_relaxed(&db->shm->state.tripwire) != 0)
-        return LOCKSTEP_OK;
-    lks_mutex_lock(&store->batch_mutex);
-    status = lks_dbfile_open(db);
-    if (status == LOCKSTEP_OK)
-        status = lks_dbfile_trip(db, true, false);
-    lks_mutex_unlock(&store->batch_mutex);
-    if (status == LOCKSTEP_OK)
-        lks_a32_set_relaxed(&db->shm->state.tripwire, 1);
-    return status;
-}
-
 /* Step 2. */
 static void
 write_ring(struct lks_shm *shm, uint64_t id, uint64_t size)
@@ -444,16 +451,12 @@ lks_conn_publish(struct lockstep_conn *conn, enum lockstep_durability durability
 {
     struct lks_shm *shm = conn->db->shm;
     uint64_t id = conn->reader.snapshot + 1;
-    enum lockstep_status status;
 
     assert(conn->writing);
     if (!conn->dirty) {
         *out_ticket = conn->reader.snapshot;
         return LOCKSTEP_OK;
     }
-    status = trip(conn);
-    if (status != LOCKSTEP_OK)
-        return status;
     write_ring(shm, id, conn->size);
     if (durability != LOCKSTEP_OFF)
         lks_a64_set_relaxed(&shm->state.sync_needed, id);
@@ -473,6 +476,8 @@ lks_conn_renew(struct lockstep_conn *conn)
 {
     struct lks_shm_state *state = &conn->db->shm->state;
     uint64_t deadline = lks_clock_ns() + MAX_SPACE_WAIT_NS;
+    /* In place of the one in lks_queue_unlock(). */
+    lks_fence();
     lks_worker_notice(conn->db);
     while (prepare_store(conn) == LOCKSTEP_BUSY && lks_clock_ns() < deadline) {
         uint32_t seen = lks_a32_seq(&state->flush_bell);

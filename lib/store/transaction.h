@@ -5,7 +5,7 @@
  * the file; writes go to blocks of the next commit.  Any offset and length will do; whole units are fast.
  *
  * A commit, in order (holding WRITER):
- *   1. the tripwire, if it is not set;
+ *   1. the tripwire, if it is not set: when the writer begins, where an error can still be told;
  *   2. ring entry of id;
  *   3. sync_needed, if the commit wants more than OFF;
  *   4. committed = id (release): the commit;
@@ -60,7 +60,7 @@ LKS_CHECKED enum lockstep_status lks_conn_read(struct lockstep_conn *conn, uint6
 LKS_CHECKED enum lockstep_status lks_conn_write(struct lockstep_conn *conn, uint64_t offset,
                                                 const void *buf, size_t size);
 LKS_CHECKED enum lockstep_status lks_conn_truncate(struct lockstep_conn *conn, uint64_t size);
-/* Steps 1 to 5.  The connection owns WRITER still, and may begin the next commit. */
+/* Steps 2 to 5.  The connection owns WRITER still, and may begin the next commit. */
 LKS_CHECKED enum lockstep_status lks_conn_publish(struct lockstep_conn *conn,
                                                   enum lockstep_durability durability,
                                                   uint64_t *out_ticket);

@@ -88,6 +88,11 @@ spill(struct journal_file *j)
                                         (sqlite3_int64)done);
         done += n;
     }
+    if (rc != SQLITE_OK) {
+        /* Memory has it all: a ROLLBACK plays that back. */
+        (void)j->spill->pMethods->xClose(j->spill);
+        j->spill->pMethods = NULL;
+    }
     return rc;
 }
 

@@ -12,6 +12,9 @@
 #include "vfs/vfs.h"
 #include "vfs/wait.h"
 
+/* How often SQLite locks the file on the way to WAL mode, generously. */
+#define WAL_LOCKS 8
+
 static int
 answer(char **words, char *text)
 {
@@ -225,8 +228,10 @@ note_journal_mode(struct lks_file *file, char **words)
 {
     if (sqlite3_stricmp(words[2], "wal") != 0)
         return SQLITE_NOTFOUND;
-    if (file->lock == SQLITE_LOCK_NONE && lks_store_file_disconnect(file)) {
-        file->wal_wanted = true;
+    if (file->lock == SQLITE_LOCK_NONE &&
+        (file->connection == NULL || sqlite3_get_autocommit(file->connection)) &&
+        lks_store_file_disconnect(file)) {
+        file->wal_wanted = WAL_LOCKS;
         return SQLITE_NOTFOUND;
     }
     sqlite3_log(SQLITE_WARNING,

@@ -80,11 +80,14 @@ belongs_to_parent(struct lks_file *f, bool *out_wal)
         return rc;
     *out_wal = rc == SQLITE_OK && (head[18] == 2 || head[19] == 2);
     if (*out_wal) {
-        f->wal_wanted = false;
+        f->wal_wanted = 0;
         return SQLITE_OK;
     }
     rc = parent->xAccess(parent, f->wal_name, SQLITE_ACCESS_EXISTS, &found);
-    *out_wal = found != 0 || f->wal_wanted;
+    *out_wal = found != 0 || f->wal_wanted > 0;
+    /* SQLite may have refused the switch: this is not for ever. */
+    if (f->wal_wanted > 0)
+        f->wal_wanted--;
     return rc;
 }
 
@@ -95,6 +98,14 @@ attach_failure(struct lks_file *f, enum lockstep_status status)
     switch (status) {
     case LOCKSTEP_BUSY: return SQLITE_BUSY;
     case LOCKSTEP_READONLY: /* nobody is there, or no permission */
+        if (!f->readonly && !f->told_permission) {
+            f->told_permission = true;
+            lks_log(LKS_WARNING,
+                    "%s-lockstep cannot be written (no permission): the database is used as stock SQLite "
+                    "uses it, and only read while commits wait there",
+                    f->name);
+        }
+        return SQLITE_NOTFOUND;
     case LOCKSTEP_NOTSTORE: return SQLITE_NOTFOUND;
     default: break;
     }
@@ -137,7 +148,7 @@ lks_store_file_connect(struct lks_file *f)
 static void
 drop_connection(struct lks_file *f)
 {
-    if (f->conn != NULL && !forked(f))
+    if (f->conn != NULL && !forked(f) && lks_a32_acquire(&f->db->attached) != 0)
         lks_a32_add(&f->db->shm->clients[f->db->client].connections, (uint32_t)-1);
     lks_conn_close(f->conn);
     f->conn = NULL;
@@ -155,6 +166,10 @@ lks_store_file_disconnect(struct lks_file *f)
     if (f->lock != SQLITE_LOCK_NONE || lks_registry_references(f->db) != 1)
         return false;
     if (lks_lockset_others(&f->db->locks, LKS_BYTE_DMS2, LKS_LOCK_EXCLUSIVE, &others) !=
+            LOCKSTEP_OK ||
+        others)
+        return false;
+    if (lks_lockset_others(&f->db->locks, LKS_BYTE_DMS3, LKS_LOCK_EXCLUSIVE, &others) !=
             LOCKSTEP_OK ||
         others)
         return false;
@@ -213,7 +228,8 @@ store_read(sqlite3_file *file, void *buf, int amount, sqlite3_int64 offset)
     enum lockstep_status status;
     if (!f->store) {
         int rc = f->real->pMethods->xRead(f->real, buf, amount, offset);
-        if (rc == SQLITE_OK)
+        /* A file that could be written is to be found read-only, as stock SQLite finds it: commits wait. */
+        if (rc == SQLITE_OK && f->readonly)
             lks_dbfile_hide_tripwire((uint64_t)offset, buf, (size_t)amount);
         return rc;
     }
@@ -315,13 +331,29 @@ lks_file_durability(const struct lks_file *f)
 static int
 wait_durable(struct lks_file *f, uint64_t ticket)
 {
-    enum lockstep_status status;
-    while ((status = lks_ticket_wait(f->db, ticket, 5000)) == LOCKSTEP_TIMEOUT)
+    enum lockstep_status status = LOCKSTEP_TIMEOUT;
+    if (f->conn->writing) {
+        status = lks_ticket_wait_lending(f->db, ticket, 1000);
+        /* Another process is the worker and cannot borrow: rather share for a moment than wait for ever. */
+        if (status == LOCKSTEP_TIMEOUT)
+            lks_conn_write_end(f->conn);
+    }
+    while (status == LOCKSTEP_TIMEOUT &&
+           (status = lks_ticket_wait(f->db, ticket, 5000)) == LOCKSTEP_TIMEOUT)
         lks_log(LKS_WARNING,
                 "%s: a commit waits for more than 5 s to become durable: a stock SQLite reader that stays "
                 "open, a stopped worker process or a slow disk; see `lockstep locks`",
                 f->name);
-    return lks_sqlite_code(status, SQLITE_IOERR_FSYNC);
+    if (status != LOCKSTEP_OK)
+        /* SQLite does not pass it on when several databases are committed at once. */
+        lks_log(LKS_ERROR,
+                "%s: commit %llu is visible but not durable: the disk failed (%s); it is written when the disk "
+                "recovers",
+                f->name, (unsigned long long)ticket, lks_status_name(status));
+    /* The pager knows only FULL and IOERR here. */
+    return status == LOCKSTEP_OK     ? SQLITE_OK
+           : status == LOCKSTEP_FULL ? SQLITE_FULL
+                                     : SQLITE_IOERR_FSYNC;
 }
 
 static int
@@ -461,15 +493,22 @@ store_reserved(sqlite3_file *file, int *out_reserved)
     return SQLITE_OK;
 }
 
+struct joining {
+    struct lks_file *file;
+    sqlite3 *connection;
+};
+
+/* Under the list's mutex, for every thread's files are looked at. */
 static bool
-same_connection(struct lks_file *other, void *arg)
+join_connection(struct lks_file *other, void *arg)
 {
-    struct lks_file *f = arg;
-    if (other == f || other->connection != f->connection || !other->exclusive)
-        return false;
-    /* ATTACH inherits the connection's locking mode. */
-    f->exclusive = true;
-    return true;
+    struct joining *joining = arg;
+    if (other == joining->file)
+        other->connection = joining->connection;
+    else if (other->connection == joining->connection && other->exclusive)
+        /* ATTACH inherits the connection's locking mode. */
+        joining->file->exclusive = true;
+    return false;
 }
 
 static int
@@ -511,10 +550,11 @@ store_control(sqlite3_file *file, int op, void *arg)
 {
     struct lks_file *f = of(file);
     switch (op) {
-    case SQLITE_FCNTL_PDB:
-        f->connection = *(sqlite3 **)arg;
-        (void)lks_files_find(same_connection, f);
+    case SQLITE_FCNTL_PDB: {
+        struct joining joining = {f, *(sqlite3 **)arg};
+        (void)lks_files_find(join_connection, &joining);
         break;
+    }
     case SQLITE_FCNTL_PRAGMA: {
         int rc = lks_pragma(f, arg);
         if (rc != SQLITE_NOTFOUND)
@@ -539,9 +579,13 @@ store_sector(sqlite3_file *file)
 static int
 store_characteristics(sqlite3_file *file)
 {
-    /* An atomic batch would pass the store by. */
-    return of(file)->real->pMethods->xDeviceCharacteristics(of(file)->real) &
-           ~SQLITE_IOCAP_BATCH_ATOMIC;
+    struct lks_file *f = of(file);
+    int all = f->real->pMethods->xDeviceCharacteristics(f->real);
+    /*
+     * An atomic batch would pass the store by, and with SAFE_APPEND or SEQUENTIAL the pager syncs its journal less
+     * often, which tells FULL from NORMAL.
+     */
+    return f->store ? all & SQLITE_IOCAP_POWERSAFE_OVERWRITE : all & ~SQLITE_IOCAP_BATCH_ATOMIC;
 }
 
 static int

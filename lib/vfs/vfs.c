@@ -86,7 +86,8 @@ lks_file_of_connection(sqlite3 *connection, const char *schema)
 static bool
 is_store_journal(struct lks_file *file, void *arg)
 {
-    return file->store && file->journal_name == (const char *)arg;
+    /* The name first: it is constant, and what it belongs to is used by this thread alone. */
+    return file->journal_name == (const char *)arg && file->store;
 }
 
 static int
@@ -271,12 +272,28 @@ any_file(struct lks_file *file, void *arg)
     return true;
 }
 
+/* sqlite3_log() cuts a message off after 210 bytes, and ours end with what to do: a long one goes in parts. */
+#define LOG_PART 180
+
 static void
 log_to_sqlite(void *arg, int level, const char *message)
 {
+    int code = level == 0 ? SQLITE_NOTICE : level == 1 ? SQLITE_WARNING : SQLITE_ERROR;
+    const char *lead = "";
+    size_t left = strlen(message);
     (void)arg;
-    sqlite3_log(level == 0 ? SQLITE_NOTICE : level == 1 ? SQLITE_WARNING : SQLITE_ERROR,
-                "lockstep: %s", message);
+    while (left > LOG_PART) {
+        size_t n = LOG_PART;
+        while (n > 1 && message[n] != ' ')
+            n--;
+        if (n == 1)
+            n = LOG_PART;
+        sqlite3_log(code, "lockstep: %s%.*s", lead, (int)n, message);
+        message += n + (message[n] == ' ');
+        left = strlen(message);
+        lead = "... ";
+    }
+    sqlite3_log(code, "lockstep: %s%s", lead, message);
 }
 
 int

@@ -3,7 +3,7 @@
  *
  * field        changed under
  * vfs, parent  lks_vfs_register(), before any file is open
- * the list     files_mutex
+ * the list     files_mutex; a file in it: `connection` too
  *
  * A file is used by one thread at a time (SQLite's connection mutex); other threads see it through the list
  * only, to answer questions about its journal's name, and to sleep in its stead (see wait.h).
@@ -42,8 +42,9 @@ struct lks_file {
     int lock;            /* SQLITE_LOCK_* as SQLite believes */
     bool store;          /* the transaction that is open goes through the store */
     bool real_locked;    /* ... or through the parent */
-    bool wal_wanted;     /* PRAGMA journal_mode=WAL was let through */
+    int wal_wanted;      /* PRAGMA journal_mode=WAL was let through: for so many locks more */
     bool exclusive;      /* PRAGMA locking_mode=EXCLUSIVE */
+    bool told_permission; /* that the coordination file is not ours to use */
     sqlite3 *connection; /* compared only */
     struct lockstep_db *db;
     struct lockstep_conn *conn;

@@ -108,6 +108,8 @@ lks_wait_sleep(uint64_t wait_ns)
             pthread_mutex_unlock(&file->sleep_mutex);
         return false;
     }
+    /* Each retry that is refused sets it again: a later sleep of the application's is its own. */
+    refused_serial = 0;
     status = lks_conn_wait(file->conn, wait_ns);
     file->wants_writer = false;
     pthread_mutex_unlock(&file->sleep_mutex);

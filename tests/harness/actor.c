@@ -207,12 +207,18 @@ actor_ended(const struct actor *actor)
 }
 
 void
-actor_stop(struct actor *actor)
+actor_halted(struct actor *actor)
 {
     int status;
-    ck_assert_int_eq(kill(actor->pid, SIGSTOP), 0);
     ck_assert_int_eq(waitpid(actor->pid, &status, WUNTRACED), actor->pid);
-    ck_assert(WIFSTOPPED(status));
+    ck_assert_msg(WIFSTOPPED(status), "actor %u ended instead of stopping", actor->account);
+}
+
+void
+actor_stop(struct actor *actor)
+{
+    ck_assert_int_eq(kill(actor->pid, SIGSTOP), 0);
+    actor_halted(actor);
 }
 
 void

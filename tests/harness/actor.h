@@ -16,6 +16,7 @@
  *   integrity             PRAGMA integrity_check
  *   seed N                of the random numbers
  *   die POINT N           SIGKILL of itself the Nth time that it passes the crash point
+ *   halt POINT N          SIGSTOP of itself instead: actor_halted() waits for that
  *   points                the names of all crash points
  *   log                   what the library has logged since the last time
  *   close                 closes the connection
@@ -57,6 +58,8 @@ pid_t actor_pid(const struct actor *actor);
 unsigned actor_account(const struct actor *actor);
 /* SIGSTOP; returns when it has stopped. */
 void actor_stop(struct actor *actor);
+/* Waits until it has stopped by itself. */
+void actor_halted(struct actor *actor);
 void actor_continue(struct actor *actor);
 void actor_kill(struct actor *actor);
 /* Waits for its end; returns the signal that ended it, 0 for an exit. */

@@ -197,6 +197,34 @@ arm(const char *arguments)
 #endif
 }
 
+#ifdef LKS_DEBUG
+static char halt_name[64];
+static _Atomic unsigned halt_left;
+
+static void
+halt_at(const char *name)
+{
+    if (halt_left > 0 && strcmp(name, halt_name) == 0 && --halt_left == 0)
+        raise(SIGSTOP);
+}
+#endif
+
+static int
+arm_halt(const char *arguments)
+{
+#ifdef LKS_DEBUG
+    unsigned nth;
+    if (sscanf(arguments, "%63s %u", halt_name, &nth) != 2)
+        return SQLITE_MISUSE;
+    halt_left = nth;
+    lks_crash_hook = halt_at;
+    return SQLITE_OK;
+#else
+    (void)arguments;
+    return SQLITE_NOTFOUND;
+#endif
+}
+
 static int
 list_points(void)
 {
@@ -280,6 +308,8 @@ obey(void)
     }
     if (is_order("die", &a))
         return arm(a);
+    if (is_order("halt", &a))
+        return arm_halt(a);
     if (is_order("points", &a))
         return list_points();
     if (is_order("log", &a))

@@ -194,7 +194,15 @@ recorder_control(sqlite3_file *file, int op, void *arg)
     return SQLITE_OK;
 }
 
-static sqlite3_io_methods recorder_methods;
+static sqlite3_io_methods recorder_methods, other_methods;
+
+static int
+no_sync(sqlite3_file *file, int flags)
+{
+    (void)file;
+    (void)flags;
+    return SQLITE_OK;
+}
 
 static int
 recorder_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags, int *out_flags)
@@ -203,7 +211,7 @@ recorder_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags,
     uint32_t role = role_of(name);
     int rc, exists;
     if (role == RECORDER_ROLES)
-        return shim_open(vfs, name, &f->shim, sizeof *f, &shim_methods, flags, out_flags);
+        return shim_open(vfs, name, &f->shim, sizeof *f, &other_methods, flags, out_flags);
     lock();
     exists = access(name, F_OK) == 0;
     rc = shim_open(vfs, name, &f->shim, sizeof *f, &recorder_methods, flags, out_flags);
@@ -224,7 +232,7 @@ recorder_delete(sqlite3_vfs *vfs, const char *name, int sync_dir)
     uint32_t role = role_of(name);
     int rc;
     if (role == RECORDER_ROLES)
-        return shim_below(vfs)->xDelete(shim_below(vfs), name, sync_dir);
+        return shim_below(vfs)->xDelete(shim_below(vfs), name, 0);
     lock();
     rc = shim_below(vfs)->xDelete(shim_below(vfs), name, 0);
     if (rc == SQLITE_OK) {
@@ -241,6 +249,8 @@ void
 recorder_register(void)
 {
     sqlite3_initialize();
+    other_methods = shim_methods;
+    other_methods.xSync = no_sync;
     recorder_methods = shim_methods;
     recorder_methods.xWrite = recorder_write;
     recorder_methods.xTruncate = recorder_truncate;

@@ -3,7 +3,7 @@
  * truncate, create, delete and sync.  Other files pass through.
  *
  * Directory syncs are recorded where SQLite's unix VFS does them: with the first xSync of a journal that was
- * opened for creating, and in xDelete when it is asked for.  Syncs are recorded and not done: the power cut is
+ * opened for creating, and in xDelete when it is asked for.  Syncs are not done, of no file: the power cut is
  * made from the record, see replay.h.
  *
  * The record lies in memory shared with processes that are forked after recorder_start(), under one mutex that

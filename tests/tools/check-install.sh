@@ -119,7 +119,7 @@ int main(int argc, char **argv)
 
     if (argc != 2)
         return 2;
-    if (lockstep_initialize(0) != SQLITE_OK)
+    if (lockstep_initialize(NULL, 0) != SQLITE_OK)
         return 3;
     snprintf(uri, sizeof uri, "file:%s?vfs=lockstep", argv[1]);
     for (pass = 0; pass < 2; pass++) {

@@ -30,10 +30,19 @@ static size_t log_length;
 static void
 keep_log(void *arg, int level, const char *message)
 {
-    size_t n = strlen(message);
+    static const char more[] = "lockstep: ... ";
+    size_t n;
+    bool continued = strncmp(message, more, sizeof more - 1) == 0;
     (void)arg;
     (void)level;
     pthread_mutex_lock(&log_mutex);
+    if (continued) {
+        /* The rest of the line before. */
+        message += sizeof more - 1;
+        if (log_length > 0)
+            log_buffer[log_length - 1] = ' ';
+    }
+    n = strlen(message);
     if (log_length + n + 2 < sizeof log_buffer) {
         memcpy(log_buffer + log_length, message, n);
         log_buffer[log_length + n] = '\n';

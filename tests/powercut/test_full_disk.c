@@ -1,0 +1,225 @@
+/*
+ * Guards the growth of the coordination file by posix_fallocate(), and promise 7, on a disk that is really
+ * full: a small tmpfs, mounted in a mount namespace of the test's own.
+ *
+ * What is not reserved before it is touched kills the process with SIGBUS here; what a full disk refuses must
+ * be SQLITE_FULL, and good again once there is space.
+ *
+ * How it was made to fail: with lks_file_reserve() replaced by ftruncate() the first test dies of SIGBUS.
+ */
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <lockstep/lockstep.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "powercut/history.h"
+#include "powercut/scratch.h"
+
+#define DISK "size=8m"
+
+/* A namespace of our own, as root or as anybody where that is allowed. */
+static bool
+isolate(void)
+{
+    if (unshare(CLONE_NEWNS) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0)
+        return false;
+    return mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
+}
+
+static bool
+mount_disk(void)
+{
+    return mkdir("disk", 0777) == 0 && mount("none", scratch_path("disk"), "tmpfs", 0, DISK) == 0;
+}
+
+static bool
+is_possible(void)
+{
+    int status;
+    pid_t pid = fork();
+    if (pid == 0) {
+        bool good;
+        if (!isolate())
+            _exit(1);
+        scratch_enter();
+        good = mount_disk();
+        if (good)
+            umount2(scratch_path("disk"), MNT_DETACH);
+        scratch_leave();
+        _exit(good ? 0 : 1);
+    }
+    return waitpid(pid, &status, 0) == pid && status == 0;
+}
+
+static void
+enter(void)
+{
+    ck_assert(isolate());
+    scratch_enter();
+    ck_assert(mount_disk());
+    ck_assert_int_eq(lockstep_initialize(NULL, 0), SQLITE_OK);
+}
+
+static void
+leave(void)
+{
+    umount2(scratch_path("disk"), MNT_DETACH);
+    scratch_leave();
+}
+
+static unsigned long
+free_bytes(void)
+{
+    struct statvfs disk;
+    ck_assert_int_eq(statvfs(scratch_path("disk"), &disk), 0);
+    return disk.f_bfree * disk.f_bsize;
+}
+
+/* Takes all of the disk but `left`. */
+static void
+fill(unsigned long left)
+{
+    int fd = open(scratch_path("disk/filler"), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    unsigned long room = free_bytes();
+    ck_assert_int_ge(fd, 0);
+    ck_assert_uint_gt(room, left);
+    ck_assert_int_eq(posix_fallocate(fd, 0, (off_t)(room - left)), 0);
+    close(fd);
+    ck_assert_uint_le(free_bytes(), left);
+}
+
+static void
+make_space(void)
+{
+    ck_assert_int_eq(unlink(scratch_path("disk/filler")), 0);
+}
+
+static int
+run(sqlite3 *db, const char *text)
+{
+    return sqlite3_exec(db, text, NULL, NULL, NULL);
+}
+
+static void
+must_be(sqlite3 *db, int64_t newest)
+{
+    char why[HISTORY_WHY] = "";
+    int64_t n = HISTORY_NONE;
+    int rc;
+    bool good = history_check(db, newest, &n, &rc, why);
+    ck_assert_msg(good, "%d %s", rc, why);
+    ck_assert_int_eq(n, newest);
+}
+
+static void
+must_be_in_the_file(int64_t newest)
+{
+    sqlite3 *db;
+    ck_assert_int_eq(sqlite3_open_v2(scratch_path("disk/a.db"), &db, SQLITE_OPEN_READWRITE, "unix"),
+                     SQLITE_OK);
+    must_be(db, newest);
+    ck_assert_int_eq(sqlite3_close(db), SQLITE_OK);
+}
+
+static sqlite3 *
+make_database(const char *parameters)
+{
+    sqlite3 *db = scratch_open("disk/a.db", parameters);
+    sqlite3_busy_timeout(db, 2000);
+    ck_assert_int_eq(history_create(db), SQLITE_OK);
+    ck_assert_int_eq(run(db, "create table bulk(v)"), SQLITE_OK);
+    ck_assert_int_eq(lockstep_flush(db), SQLITE_OK);
+    return db;
+}
+
+START_TEST(a_store_that_cannot_grow_refuses_the_transaction)
+{
+    sqlite3 *db = make_database("durability=async");
+    int64_t n = 0;
+    int round;
+    fill(200000);
+    for (round = 0; round < 3; round++)
+        ck_assert_int_eq(run(db, "insert into bulk values(randomblob(3000000))"), SQLITE_FULL);
+    ck_assert_int_eq(sqlite3_get_autocommit(db), 1);
+    must_be(db, 0);
+    /* A small one finds room in what the store has. */
+    ck_assert_int_eq(history_commit(db, &n), SQLITE_OK);
+    make_space();
+    ck_assert_int_eq(run(db, "insert into bulk values(randomblob(3000000)); delete from bulk"), SQLITE_OK);
+    ck_assert_int_eq(history_commit(db, &n), SQLITE_OK);
+    ck_assert_int_eq(lockstep_flush(db), SQLITE_OK);
+    must_be(db, 2);
+    ck_assert_int_eq(sqlite3_close(db), SQLITE_OK);
+    must_be_in_the_file(2);
+}
+END_TEST
+
+START_TEST(commits_wait_for_space_on_the_disk)
+{
+    sqlite3 *db = make_database("max_lag=5"), *async = scratch_open("disk/a.db", "durability=async");
+    struct lockstep_db_info info;
+    int64_t n = 0, i;
+    fill(0);
+    for (i = 1; i <= 20; i++)
+        ck_assert_int_eq(history_commit(async, &n), SQLITE_OK);
+    ck_assert_int_eq(history_commit(db, &n), SQLITE_FULL);
+    ck_assert_int_eq(n, 21);
+    ck_assert_int_eq(lockstep_status(db, &info), SQLITE_OK);
+    ck_assert_int_eq(info.last_error, ENOSPC);
+    must_be(db, 21);
+    make_space();
+    if (lockstep_flush(db) != SQLITE_OK) /* a batch that had begun before */
+        ck_assert_int_eq(lockstep_flush(db), SQLITE_OK);
+    ck_assert_int_eq(history_commit(db, &n), SQLITE_OK);
+    ck_assert_int_eq(sqlite3_close(async), SQLITE_OK);
+    ck_assert_int_eq(sqlite3_close(db), SQLITE_OK);
+    must_be_in_the_file(22);
+}
+END_TEST
+
+START_TEST(a_full_disk_has_no_room_to_connect)
+{
+    sqlite3 *db = make_database("");
+    int64_t n = 0;
+    ck_assert_int_eq(sqlite3_close(db), SQLITE_OK);
+    fill(20000);
+    db = scratch_open("disk/a.db", "");
+    ck_assert_int_eq(history_commit(db, &n), SQLITE_FULL);
+    make_space();
+    ck_assert_int_eq(history_commit(db, &n), SQLITE_OK);
+    ck_assert_int_eq(sqlite3_close(db), SQLITE_OK);
+    must_be_in_the_file(1);
+}
+END_TEST
+
+int
+main(void)
+{
+    Suite *suite = suite_create("full disk");
+    TCase *tcase = tcase_create("full disk");
+    SRunner *runner;
+    int failed;
+    if (!is_possible()) {
+        printf("skipped: a tmpfs cannot be mounted here\n");
+        return 77;
+    }
+    tcase_add_checked_fixture(tcase, enter, leave);
+    tcase_add_test(tcase, a_store_that_cannot_grow_refuses_the_transaction);
+    tcase_add_test(tcase, commits_wait_for_space_on_the_disk);
+    tcase_add_test(tcase, a_full_disk_has_no_room_to_connect);
+    suite_add_tcase(suite, tcase);
+    runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? 0 : 1;
+}
