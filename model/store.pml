@@ -56,7 +56,10 @@ byte file[PAGES] = 1;
 chan slot_stores[SLOTS] = [1] of { bit, byte };
 /* Of the owner of WRITER: 0 is head, a block's number its next, OF_COMMITTED committed. */
 #define OF_COMMITTED 15
-chan chain_stores = [2] of { byte, byte };
+#ifndef BUFFER
+#define BUFFER 2
+#endif
+chan chain_stores = [BUFFER] of { byte, byte };
 
 /* Chains and committed as the owner of WRITER sees them, his own stores included. */
 byte my_committed = 1;
@@ -114,8 +117,20 @@ end:
 }
 
 /* ------------------------------------------------------------------------------------------------
- * lib/coord/reader.c
+ * lib/coord/reader.c.  Stores of 0 are visible at once: while they are not, scans see too much, which harms
+ * nobody.
  */
+#ifdef NO_READER_FENCE
+#define CLAIM_FENCE(me) true
+#else
+#define CLAIM_FENCE(me) SLOT_FENCE(me)
+#endif
+#ifdef NO_WALK_FENCE
+#define WALK_FENCE(me) true
+#else
+#define WALK_FENCE(me) SLOT_FENCE(me)
+#endif
+
 inline claim(me, s)
 {
 	atomic {
@@ -123,19 +138,15 @@ inline claim(me, s)
 		slot_stores[me]!OF_WORD,SLOT_WORD(s, CLAIMING)
 	};
 	do
-	::
-#ifndef NO_READER_FENCE
-	   SLOT_FENCE(me);
-#endif
-	   if
 #ifdef NO_SECOND_LOOK
-	   :: true -> slot_stores[me]!OF_WORD,SLOT_WORD(s, ACTIVE); break
+	:: atomic { SLOT_FENCE(me) -> slot_stores[me]!OF_WORD,SLOT_WORD(s, ACTIVE) }; break
 #else
-	   :: committed == s -> slot_stores[me]!OF_WORD,SLOT_WORD(s, ACTIVE); break
-	   :: atomic { committed != s -> s = committed };
-	      slot_stores[me]!OF_WORD,SLOT_WORD(s, CLAIMING)
+	:: atomic { CLAIM_FENCE(me) && committed == s -> skip };
+	   slot_stores[me]!OF_WORD,SLOT_WORD(s, ACTIVE);
+	   break
+	:: atomic { CLAIM_FENCE(me) && committed != s -> s = committed };
+	   slot_stores[me]!OF_WORD,SLOT_WORD(s, CLAIMING)
 #endif
-	   fi
 	od
 }
 
@@ -143,19 +154,13 @@ inline begin_walk(me)
 {
 #ifndef NO_WALK
 	atomic { nfull(slot_stores[me]) -> slot_stores[me]!OF_WALK,committed };
-#ifndef NO_WALK_FENCE
-	SLOT_FENCE(me);
 #endif
-#endif
-	stands_on[me] = head
+	atomic { WALK_FENCE(me) -> stands_on[me] = head }
 }
 
 inline end_walk(me)
 {
-	stands_on[me] = 0;
-#ifndef NO_WALK
-	slot_stores[me]!OF_WALK,0
-#endif
+	atomic { SLOT_FENCE(me) -> stands_on[me] = 0; walk[me] = 0 }
 }
 
 /* ------------------------------------------------------------------------------------------------
@@ -194,25 +199,13 @@ inline scan(as_committed, h_floor, h_used, h_walking)
 #endif
 #ifdef WORKER_READ_FIRST
 	look_at(0, h_floor, h_used, h_walking);
+#endif
 	look_at(1, h_floor, h_used, h_walking);
 #if READERS > 1
 	look_at(2, h_floor, h_used, h_walking);
 #endif
-#else
-#if READERS > 1
-	look_at(2, h_floor, h_used, h_walking);
-#endif
-	look_at(1, h_floor, h_used, h_walking);
-	look_at(0, h_floor, h_used, h_walking);
-#endif
-#ifdef NOTE_ANNOUNCED
-	/* After the slots.  Between next_id and flushed the batch uses its snapshot, pinned or not. */
-	d_step {
-		if
-		:: flushed < next_id && next_id < h_floor -> h_used = h_used | BIT(next_id)
-		:: else
-		fi
-	}
+#ifndef WORKER_READ_FIRST
+	look_at(0, h_floor, h_used, h_walking)
 #endif
 }
 
@@ -279,6 +272,11 @@ inline unlink(b, pred)
 	gate[b] = my_committed
 }
 
+#ifdef MARKERS
+#define MAY_BE_FORGOTTEN(v, newer, older, N) ((older) == 0 || (v) > (N) || (newer) <= (N))
+#else
+#define MAY_BE_FORGOTTEN(v, newer, older, N) true
+#endif
 #ifdef SWEEP_IGNORES_NEXT
 #define NEXT_ID(F, N) (F)
 #else
@@ -333,7 +331,8 @@ inline sweep_block(left, F, N, h_floor, h_used)
 	:: id[at] > h_floor
 	:: else ->
 		if
-		:: newer != NEVER && !IN_USE(h_used, id[at], newer) -> go = 1
+		:: newer != NEVER && !IN_USE(h_used, id[at], newer) &&
+			MAY_BE_FORGOTTEN(id[at], newer, older, N) -> go = 1
 		:: else
 		fi;
 		if
@@ -373,6 +372,12 @@ inline sweep(F, N, left, as_committed, h_floor, h_used, h_walking)
 	}
 }
 
+#ifdef MARKERS
+#define PRUNE_MAY_FORGET(v, newer) (false)
+#else
+#define PRUNE_MAY_FORGET(v, newer) (true)
+#endif
+
 /* lks_sweep_unit(): superseded versions behind the new block b, with the scan that there is. */
 inline prune(b, pred, newer_one, h_floor, h_used)
 {
@@ -389,7 +394,8 @@ inline prune(b, pred, newer_one, h_floor, h_used)
 		:: page[at] != page[b] -> pred = at
 		:: else ->
 			if
-			:: id[newer_one] <= h_floor && !IN_USE(h_used, id[at], id[newer_one]) ->
+			:: id[newer_one] <= h_floor && !IN_USE(h_used, id[at], id[newer_one]) &&
+			   PRUNE_MAY_FORGET(id[at], id[newer_one]) ->
 				unlink(at, pred)
 			:: else ->
 				newer_one = at;
@@ -490,13 +496,20 @@ inline copy_version(me, p, s, found)
 {
 	begin_walk(me);
 	do
-	:: stands_on[me] == 0 -> break
-	:: stands_on[me] != 0 && page[stands_on[me]] == p && id[stands_on[me]] <= s -> break
-	:: stands_on[me] != 0 && !(page[stands_on[me]] == p && id[stands_on[me]] <= s) ->
+	:: d_step {
+		stands_on[me] != 0 && !(page[stands_on[me]] == p && id[stands_on[me]] <= s) ->
 		stands_on[me] = next[stands_on[me]]
-	od;
-	found = (stands_on[me] -> data[stands_on[me]] : 0);
-	end_walk(me)
+	   }
+	:: atomic {
+		SLOT_FENCE(me) &&
+		(stands_on[me] == 0 || (page[stands_on[me]] == p && id[stands_on[me]] <= s)) ->
+		/* Copies.  Between the last step and this nobody has overwritten it: see take(). */
+		found = (stands_on[me] -> data[stands_on[me]] : 0);
+		stands_on[me] = 0;
+		walk[me] = 0
+	   };
+	   break
+	od
 }
 
 proctype reader(byte me)
@@ -538,7 +551,7 @@ end:
 	   :: break
 	   od;
 	   atomic {
-		nfull(slot_stores[me]) -> slot_stores[me]!OF_WORD,0;
+		SLOT_FENCE(me) -> word[me] = 0;
 		s = 0
 	   }
 	od
@@ -595,7 +608,6 @@ end:
 		end_walk(0);
 
 		/* announce() */
-		SLOT_FENCE(0);
 		scan(committed, h_floor, h_used, h_walking);
 		if
 		:: LOWEST(h_used, h_floor) >= target -> next_id = target
@@ -725,10 +737,7 @@ end:
 gives_up:
 		skip;
 		d_step {
-			nfull(slot_stores[0]) ->
-#ifndef WORKER_NOT_PINNED
-			slot_stores[0]!OF_WORD,0;
-#endif
+			SLOT_FENCE(0) -> word[0] = 0;
 			target = 0;
 			changes[0] = 0;
 			changes[1] = 0;
@@ -750,7 +759,7 @@ dies:
 			changes[0] = 0;
 			changes[1] = 0
 		};
-		slot_stores[0]!OF_WORD,0;
+		word[0] = 0;
 		if
 		:: journal[0] != 0 -> write_page(0, journal[0])
 		:: else

@@ -465,6 +465,9 @@ lks_leave_at_exit(struct lockstep_db *db)
                     "opened through Lockstep",
                     db->path, db->coord_path);
         db->left = true;
+    } else {
+        /* WORKER goes with the process, the rest with CLIENT. */
+        lks_client_retire(db);
     }
     lks_lockset_drop(&db->locks, LKS_BYTE_DMS1);
 unlock:

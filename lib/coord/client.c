@@ -156,6 +156,21 @@ lks_client_leave(struct lockstep_db *db)
 }
 
 void
+lks_client_retire(struct lockstep_db *db)
+{
+    struct lks_shm *shm = db->shm;
+    uint64_t since_ns;
+    uint32_t i;
+    for (i = 0; i < LKS_MAX_SLOTS; i++) {
+        uint64_t word = lks_a64_acquire(&shm->slots[i].word);
+        if (lks_slot_state_of(word) != LKS_SLOT_FREE && lks_slot_client(word) == db->client)
+            return;
+    }
+    if (lks_queue_owner(db, &since_ns) != db->client)
+        lks_a32_set_release(&shm->clients[db->client].pid, 0);
+}
+
+void
 lks_client_describe(const struct lockstep_db *db, uint32_t client, char *out, size_t capacity)
 {
     const struct lks_shm_client *entry;

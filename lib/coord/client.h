@@ -14,6 +14,11 @@ bool lks_client_another_copy(const struct lockstep_db *db);
  * Takes a free entry, clearing what its last owner may have left.  Holding DMS1.  NOMEM: all are taken. */
 enum lockstep_status lks_client_enter(struct lockstep_db *db);
 void lks_client_leave(struct lockstep_db *db);
+/*
+ * exit() while others are connected: the entry says that nobody is here, if no transaction is open.  CLIENT is held
+ * until the process ends, so nobody takes the entry before.
+ */
+void lks_client_retire(struct lockstep_db *db);
 /* Clears what client i left, if it is dead.  True if it was.  Any thread, any time. */
 bool lks_client_reap(struct lockstep_db *db, uint32_t client);
 /* Reaps each dead client that has a slot below `snapshot`; true if there was one. */

@@ -46,7 +46,7 @@ lks_freelist_return(struct lks_shm *shm, const struct lks_geometry *g, uint32_t 
 }
 
 uint32_t
-lks_freelist_take(struct lks_shm *shm, const struct lks_geometry *g, const struct lks_horizon *horizon)
+lks_freelist_take(struct lks_shm *shm, const struct lks_geometry *g, uint64_t limit)
 {
     struct lks_shm_state *state = &shm->state;
     uint32_t head = lks_a32_relaxed(&state->free_head);
@@ -56,8 +56,8 @@ lks_freelist_take(struct lks_shm *shm, const struct lks_geometry *g, const struc
     if (head == 0 || !lks_chunk_has(shm, g, head))
         return 0;
     b = lks_chunk_block(shm, g, head);
-    /* B1.  `walking` is never above the floor, so this also says gate < committed. */
-    if (lks_a64_relaxed(&b->gate) >= horizon->walking)
+    /* B1 */
+    if (lks_a64_relaxed(&b->gate) >= limit)
         return 0;
     next = lks_a32_relaxed(&b->free_next);
     lks_a32_set_relaxed(&state->free_head, next);

@@ -19,9 +19,12 @@ void lks_freelist_clear(struct lks_shm *shm);
 void lks_freelist_give(struct lks_shm *shm, const struct lks_geometry *g, uint32_t block);
 /* Refree: a block that was taken and never linked, at once usable. */
 void lks_freelist_return(struct lks_shm *shm, const struct lks_geometry *g, uint32_t block);
-/* The oldest block if its gate is behind every walk that the horizon saw, else 0. */
-uint32_t lks_freelist_take(struct lks_shm *shm, const struct lks_geometry *g,
-                           const struct lks_horizon *horizon);
+/*
+ * The oldest block if its gate is below `limit`, else 0.  The limit: `walking` of any scan, for blocks unlinked
+ * before its floor was committed were unlinked before the scan; or `walks` of a scan that was made after the last
+ * block was given, under the same ownership of WRITER.
+ */
+uint32_t lks_freelist_take(struct lks_shm *shm, const struct lks_geometry *g, uint64_t limit);
 /* A block that was never used, 0 if the chunks there are have none. */
 uint32_t lks_freelist_take_fresh(struct lks_shm *shm, const struct lks_geometry *g);
 

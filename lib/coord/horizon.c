@@ -28,7 +28,7 @@ lks_horizon_scan(const struct lks_shm *shm, struct lks_horizon *out_horizon)
     struct lks_horizon *h = out_horizon;
     h->floor = lks_a64_acquire(&shm->state.committed);
     h->lowest = h->floor;
-    h->walking = h->floor;
+    h->walks = UINT64_MAX;
     h->count = 0;
     /* Pairs with the fence in lks_reader_claim(). */
     lks_fence();
@@ -41,9 +41,10 @@ lks_horizon_scan(const struct lks_shm *shm, struct lks_horizon *out_horizon)
         uint64_t walk = lks_a64_acquire(&shm->slots[i].walk);
         if (lks_slot_state_of(word) != LKS_SLOT_FREE)
             note(h, lks_slot_snapshot(word));
-        if (walk != 0 && walk < h->walking)
-            h->walking = walk;
+        if (walk != 0 && walk < h->walks)
+            h->walks = walk;
     }
+    h->walking = h->walks < h->floor ? h->walks : h->floor;
 }
 
 bool

@@ -21,6 +21,7 @@ struct lks_horizon {
     uint64_t floor;   /* committed when the scan began; 0: no scan yet */
     uint64_t lowest;  /* min(floor, every used snapshot) */
     uint64_t walking; /* min(floor, every walk): blocks with a gate below it may be handed out */
+    uint64_t walks;   /* min(every walk), UINT64_MAX: nobody walks; see lks_freelist_take() */
     uint32_t count;
     uint64_t used[LKS_MAX_SLOTS]; /* snapshots of used slots below the floor, ascending */
 };

@@ -180,7 +180,7 @@ struct lks_shm_commit {
  *
  * Walked without a lock by readers, acquire on bucket and next.
  * B1     a block that a reader may stand on keeps id, unit_no, next and data: it is handed out again only
- *        when gate < committed and gate < every walk that is not 0, both as of a scan after its unlinking.
+ *        when gate < every walk that is not 0, as of a scan after its unlinking.
  * B2     of one unit, ids fall strictly along a chain.
  * Death: the next owner of WRITER unlinks every block with id > committed and rebuilds the freelist from
  *        the chains; nothing on the freelist is trusted.

@@ -174,20 +174,21 @@ lks_store_take_block(struct lockstep_db *db, const struct lks_geometry *g, uint3
     struct lks_shm *shm = db->shm;
     const struct lks_shm_state *state = &shm->state;
     enum lockstep_status status = LOCKSTEP_OK;
-    uint32_t block = lks_freelist_take(shm, g, &db->horizon);
+    uint32_t block = lks_freelist_take(shm, g, db->horizon.walking);
 
     if (block == 0)
         block = lks_freelist_take_fresh(shm, g);
-    if (block == 0 && db->horizon.floor != lks_a64_relaxed(&state->committed)) {
+    if (block == 0 && lks_a32_relaxed(&state->free_head) != 0) {
+        /* Fresh: also what this very transaction let go of. */
         lks_horizon_scan(shm, &db->horizon);
-        block = lks_freelist_take(shm, g, &db->horizon);
+        block = lks_freelist_take(shm, g, db->horizon.walks);
     }
     if (block == 0) {
         status = grow(db, g, lks_a64_relaxed(&state->store_limit));
         if (status == LOCKSTEP_FULL) {
-            /* What a sweep finds now is of use after the next commit; this transaction may go on. */
             status = lks_sweep_if_due(db, g);
-            block = status == LOCKSTEP_OK ? lks_freelist_take(shm, g, &db->horizon) : 0;
+            lks_horizon_scan(shm, &db->horizon);
+            block = status == LOCKSTEP_OK ? lks_freelist_take(shm, g, db->horizon.walks) : 0;
             if (status == LOCKSTEP_OK && block == 0)
                 status = grow(db, g, lks_a64_relaxed(&state->hard_limit));
         }

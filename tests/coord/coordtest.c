@@ -109,6 +109,7 @@ struct lockstep_db *
 memory_db(uint32_t unit_log2)
 {
     static const struct lks_file_id id = {1, 2};
+    static const char boot[LKS_BOOT_ID_SIZE] = "boot";
     struct lockstep_db *db = calloc(1, sizeof *db);
     void *base = NULL;
     ck_assert_ptr_nonnull(db);
@@ -117,7 +118,7 @@ memory_db(uint32_t unit_log2)
     db->shm = base;
     db->map_bytes = LKS_SHM_BYTES + (4u << 21);
     db->client = 7;
-    lks_header_make(db->shm, &id, "boot", unit_log2);
+    lks_header_make(db->shm, &id, boot, unit_log2);
     memory_commit(db, 1, 10000);
     return db;
 }

@@ -21,7 +21,7 @@ static uint32_t
 take(void)
 {
     lks_horizon_scan(db->shm, &horizon);
-    return lks_freelist_take(db->shm, g, &horizon);
+    return lks_freelist_take(db->shm, g, horizon.walking);
 }
 
 struct seen {

@@ -31,8 +31,9 @@ write_whole(const char *name, const struct replay_bytes *b)
             fail("unlink", name);
         return;
     }
-    fd = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0 || write(fd, b->bytes, b->size) != (ssize_t)b->size || close(fd) != 0)
+    fd = open(name, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    if (fd < 0 || write(fd, b->bytes, b->size) != (ssize_t)b->size ||
+        ftruncate(fd, (off_t)b->size) != 0 || close(fd) != 0)
         fail("write", name);
 }
 

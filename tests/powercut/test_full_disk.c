@@ -5,7 +5,7 @@
  * What is not reserved before it is touched kills the process with SIGBUS here; what a full disk refuses must
  * be SQLITE_FULL, and good again once there is space.
  *
- * How it was made to fail: with lks_file_reserve() replaced by ftruncate() the first test dies of SIGBUS.
+ * How it was made to fail: with ftruncate() in the place of posix_fallocate() all three die of SIGBUS.
  */
 #include <check.h>
 #include <errno.h>

@@ -13,6 +13,8 @@
 
 #define WRITERS 3
 #define READS 60
+#define MAX_READS 3000
+#define ENOUGH_ANSWERS 5
 
 static struct stage stage;
 
@@ -47,7 +49,7 @@ START_TEST(stock_reads_prefixes_and_is_refused_writing_while_others_commit)
     actor_must(writers[0], "exec PRAGMA lockstep_flush");
     for (i = 0; i < WRITERS; i++)
         actor_tell(writers[i], "transact %c 0", kinds[i]);
-    for (i = 0; i < READS; i++) {
+    for (i = 0; i < READS || (answered < ENOUGH_ANSWERS && i < MAX_READS); i++) {
         size_t before = ledger_drain(stage.ledger);
         ck_assert_uint_gt(ledger_wait(stage.ledger, before + 5, ACTOR_PATIENCE_MS), before + 4);
         if (stage_stock_reads(&stage, "while others commit") == SQLITE_OK)
@@ -55,7 +57,7 @@ START_TEST(stock_reads_prefixes_and_is_refused_writing_while_others_commit)
         ck_assert(!stage_stock_writes(&stage, "while others commit"));
     }
     /* Between two batches there is room for a reader. */
-    ck_assert_uint_gt(answered, READS / 10);
+    ck_assert_uint_ge(answered, ENOUGH_ANSWERS);
     for (i = 0; i < WRITERS; i++) {
         actor_tell(writers[i], "use 0");
         while (!actor_answers(writers[i], 50))

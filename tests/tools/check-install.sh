@@ -160,7 +160,7 @@ SELECT x FROM t;
 .vfsname
 END
     )
-    [ "$answer" = $'loaded\nlockstep' ] || { echo "the shell with .load answers: $answer"; exit 1; }
+    [ "$answer" = $'loaded\nlockstep/unix' ] || { echo "the shell with .load answers: $answer"; exit 1; }
     answer=$("$LKS_SQLITE3" "$work/load.db" 'SELECT x FROM t; PRAGMA integrity_check')
     [ "$answer" = $'loaded\nok' ] || { echo "the stock shell reads: $answer"; exit 1; }
 else
