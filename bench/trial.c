@@ -229,7 +229,7 @@ bench_compare(struct bench_context *context, const struct bench_comparison *comp
         if (i == n - 1)
             sides[i] = bench_subject(context, &comparison->sides[i], &comparison->sides[0]);
         memset(&rows[i], 0, sizeof(rows[i]));
-        snprintf(rows[i].label, sizeof(rows[i].label), "%s", sides[i].label);
+        snprintf(rows[i].label, sizeof(rows[i].label), "%.63s", sides[i].label);
     }
     for (uint32_t round = 0; round < comparison->rounds; round++) {
         for (size_t i = 0; i < n; i++) {

@@ -232,7 +232,9 @@ inline take(b, h_walking)
 		if
 		:: MAY_GO_OUT(1, h_walking) -> b = 1
 		:: MAY_GO_OUT(2, h_walking) -> b = 2
+#if BLOCKS > 2
 		:: MAY_GO_OUT(3, h_walking) -> b = 3
+#endif
 #if BLOCKS > 3
 		:: MAY_GO_OUT(4, h_walking) -> b = 4
 #endif
@@ -272,16 +274,6 @@ inline unlink(b, pred)
 	gate[b] = my_committed
 }
 
-#ifdef MARKERS
-#define MAY_BE_FORGOTTEN(v, newer, older, N) ((older) == 0 || (v) > (N) || (newer) <= (N))
-#else
-#define MAY_BE_FORGOTTEN(v, newer, older, N) true
-#endif
-#ifdef SWEEP_IGNORES_NEXT
-#define NEXT_ID(F, N) (F)
-#else
-#define NEXT_ID(F, N) (N)
-#endif
 #ifdef USERS_IGNORED
 #define UNWRITTEN_USE(h_used, v, N) false
 #else
@@ -331,13 +323,12 @@ inline sweep_block(left, F, N, h_floor, h_used)
 	:: id[at] > h_floor
 	:: else ->
 		if
-		:: newer != NEVER && !IN_USE(h_used, id[at], newer) &&
-			MAY_BE_FORGOTTEN(id[at], newer, older, N) -> go = 1
+		:: newer != NEVER && !IN_USE(h_used, id[at], newer) -> go = 1
 		:: else
 		fi;
 		if
-		:: id[at] <= F && newer > NEXT_ID(F, N) && IS_OLDEST(older) &&
-			!UNWRITTEN_USE(h_used, id[at], N) -> go = 1
+		:: id[at] <= F && newer > N && IS_OLDEST(older) &&
+			(newer == NEVER || !UNWRITTEN_USE(h_used, id[at], N)) -> go = 1
 		:: else
 		fi
 	fi;
@@ -352,7 +343,11 @@ inline sweep_block(left, F, N, h_floor, h_used)
 inline sweep(F, N, left, as_committed, h_floor, h_used, h_walking)
 {
 	F = flushed;
+#ifdef SWEEP_IGNORES_NEXT
+	N = F;
+#else
 	N = next_id;
+#endif
 	scan(as_committed, h_floor, h_used, h_walking);
 	d_step {
 		at = my_head;
@@ -372,12 +367,6 @@ inline sweep(F, N, left, as_committed, h_floor, h_used, h_walking)
 	}
 }
 
-#ifdef MARKERS
-#define PRUNE_MAY_FORGET(v, newer) (false)
-#else
-#define PRUNE_MAY_FORGET(v, newer) (true)
-#endif
-
 /* lks_sweep_unit(): superseded versions behind the new block b, with the scan that there is. */
 inline prune(b, pred, newer_one, h_floor, h_used)
 {
@@ -394,8 +383,7 @@ inline prune(b, pred, newer_one, h_floor, h_used)
 		:: page[at] != page[b] -> pred = at
 		:: else ->
 			if
-			:: id[newer_one] <= h_floor && !IN_USE(h_used, id[at], id[newer_one]) &&
-			   PRUNE_MAY_FORGET(id[at], id[newer_one]) ->
+			:: id[newer_one] <= h_floor && !IN_USE(h_used, id[at], id[newer_one]) ->
 				unlink(at, pred)
 			:: else ->
 				newer_one = at;
@@ -418,6 +406,12 @@ inline prune(b, pred, newer_one, h_floor, h_used)
 /* ------------------------------------------------------------------------------------------------
  * Writers, by turns in one process: a commit writes one page.
  */
+#ifdef RENEW_LAST
+#define RENEW true
+#else
+#define RENEW my_committed < LAST
+#endif
+
 active proctype writer()
 {
 	byte h_floor, h_used, h_walking; /* kept from one transaction to the next, as lib does */
@@ -434,6 +428,10 @@ again:		skip; /* WRITER is held; the last scan may be old. */
 		:: sweep(F, N, n, my_committed, h_floor, h_used, h_walking)
 		:: h_floor != 0 -> break
 		od;
+		if
+		:: my_committed == LAST -> goto done
+		:: else
+		fi;
 		take(b, h_walking);
 		if
 		:: b == 0 -> goto done
@@ -441,7 +439,9 @@ again:		skip; /* WRITER is held; the last scan may be old. */
 		fi;
 		if
 		:: p = 0
+#ifndef ONE_PAGE
 		:: my_committed > 1 -> p = 1 /* pages are alike: the first commit writes page 0 */
+#endif
 		fi;
 		atomic {
 			nfull(chain_stores) ->
@@ -463,7 +463,7 @@ again:		skip; /* WRITER is held; the last scan may be old. */
 			p = 0
 		};
 		if
-		:: my_committed < LAST -> goto again /* lks_conn_renew() */
+		:: RENEW -> goto again /* lks_conn_renew() */
 		:: skip
 		fi;
 done:		skip;

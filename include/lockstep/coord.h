@@ -32,7 +32,7 @@ enum lockstep_status {
     LOCKSTEP_NOMEM,    /* out of memory or of entries in a shared table */
     LOCKSTEP_CANTOPEN, /* the file or its coordination file cannot be opened */
     LOCKSTEP_CORRUPT,  /* the coordination file is damaged */
-    LOCKSTEP_FORMAT,   /* the coordination file is of another build, machine or database */
+    LOCKSTEP_FORMAT,   /* the coordination file is of another version or kind of build */
     LOCKSTEP_READONLY, /* no permission to write */
     LOCKSTEP_NOTSTORE, /* the file is a database in WAL mode: not for the store */
     LOCKSTEP_MISUSE    /* wrong call, or a handle that was carried across fork() */
@@ -52,7 +52,7 @@ struct lockstep_options {
     uint32_t max_lag_ms;     /* 0: leave as it is (100 in a new coordination file) */
     uint64_t store_limit;    /* bytes; 0: leave as it is (64 MiB) */
     uint64_t hard_limit;     /* bytes; 0: leave as it is (32 GiB of address space, the disk permitting) */
-    uint32_t readonly;       /* never write the file; write shared memory only to claim a slot */
+    uint32_t readonly;       /* write nothing; join others if they are there, else READONLY at attach */
     uint32_t no_worker;      /* no background thread: the caller runs lockstep_db_run() */
     uint32_t override_fs;    /* open on filesystems that are refused */
 };
@@ -103,7 +103,7 @@ enum lockstep_status lockstep_db_close(struct lockstep_db *db);
 /* Waits until commit `ticket` is durable.  timeout_ms < 0: no limit.  TIMEOUT, or the batch's error. */
 enum lockstep_status lockstep_db_wait(struct lockstep_db *db, uint64_t ticket, int timeout_ms);
 
-/* Writes behind, in the calling thread, everything committed so far that no reader holds back. */
+/* Writes behind, in the calling thread, everything committed so far.  BUSY: another process is the worker. */
 enum lockstep_status lockstep_db_run(struct lockstep_db *db);
 
 enum lockstep_status lockstep_db_info(struct lockstep_db *db, struct lockstep_db_info *out_info);

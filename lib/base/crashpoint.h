@@ -6,7 +6,7 @@
  * LOCKSTEP_CRASH="name[:n]", the n-th time that the point is passed (1 is the first).  All points of
  * the program are listed by lks_crash_points(), so a test cannot forget one.
  *
- * A hook (lks_crash_hook) is called instead of dying if set: the actors stop there and wait for the test.
+ * A hook (lks_crash_hook), if set, is called at every passing, before an armed point kills.
  */
 #ifndef LKS_BASE_CRASHPOINT_H
 #define LKS_BASE_CRASHPOINT_H

@@ -7,8 +7,8 @@
  *   3. is anybody else connected (DMS2, DMS3)?
  *      nobody: the file is adopted if it is good, set aside as an orphan if it is not, and made anew;
  *      somebody: it must be good, else the connection is refused;
- *   4. nobody else that writes (DMS2): take WORKER and RESERVED, roll back a hot journal, adopt;
- *   5. take DMS2 (DMS3) shared and a CLIENT entry; start the worker thread.
+ *   4. take a CLIENT entry; if nobody else writes (DMS2): take WORKER, roll back a hot journal, take RESERVED, adopt;
+ *   5. take DMS2 (DMS3) shared; start the worker thread.
  *
  * Disconnect: stop the worker thread; if DMS2 can be had exclusively, nobody else writes: drain, leave
  * the database as stock SQLite knows it, and remove the coordination file unless a reader holds DMS3.

@@ -1,5 +1,5 @@
 /*
- * Blocks that hold nothing: a queue, oldest gate first, gated by snapshots.
+ * Blocks that hold nothing: a queue, oldest gate first, gated by the walks of readers.
  *
  * All calls: holding WRITER.  The list is a convenience and never trusted after a death: whoever takes
  * over from a dead writer makes it anew from what the chains do not reach.

@@ -3,7 +3,8 @@
  *
  * POSIX locks do not conflict inside a process: who within the process may use a lock is decided by the
  * caller's mutex, and `held` here says what the process has.  fcntl() orders no memory; every call here
- * that takes or tests a lock is a full fence, said once here: lks_lockset_take() and _free() fence.
+ * that takes, drops or tests a lock on the coordination file is a full fence, said once here; the stock_* calls,
+ * which guard the file and not memory, are not.
  *
  * On the database file, with open-file-description locks on a descriptor of our own (kept for as long as the
  * process lives, for closing it would drop the POSIX locks of a stock connection beside ours):
@@ -38,7 +39,7 @@ struct lks_lockset {
     bool stock_excluded; /* PENDING and the rest of SHARED */
 };
 
-/* Takes or converts one byte.  Not waiting; OK if held already in that type or stronger. */
+/* Takes one byte, or converts it to that type.  Not waiting. */
 enum lockstep_status lks_lockset_take(struct lks_lockset *set, enum lks_lock_byte byte,
                                       enum lks_lock_type type);
 void lks_lockset_drop(struct lks_lockset *set, enum lks_lock_byte byte);
@@ -55,7 +56,7 @@ bool lks_lockset_client_lives(struct lks_lockset *set, uint32_t client);
 
 enum lockstep_status lks_lockset_stock_share(struct lks_lockset *set);
 enum lockstep_status lks_lockset_stock_reserve(struct lks_lockset *set);
-/* Keeps stock readers out, waiting for those inside at most wait_ms.  RESERVED must be held. */
+/* Keeps stock readers out, waiting for those inside at most wait_ms. */
 enum lockstep_status lks_lockset_stock_exclude(struct lks_lockset *set, uint32_t wait_ms);
 void lks_lockset_stock_admit(struct lks_lockset *set);
 void lks_lockset_stock_release(struct lks_lockset *set);

@@ -36,8 +36,8 @@
 #define LKS_CACHE_LINE 64u
 
 /*
- * Byte-range locks on the coordination file, POSIX record locks of the process.  Far beyond its end, and
- * numbered in the order in which they are taken.
+ * Byte-range locks on the coordination file, POSIX record locks of the process.  Far beyond its end.  None is waited
+ * for while another is held but DMS1, which is taken first.  ROTRANS and CHECKPOINTER are kept free for later use.
  */
 #define LKS_LOCK_BASE 0x3000000000000000ull
 enum lks_lock_byte {
@@ -53,9 +53,8 @@ enum lks_lock_byte {
 /*
  * What the file is about.
  *
- * Written once, under DMS1 held by a first client with nobody connected, checksum last; constant
- * afterwards, so plain bytes.
- * Death: a half-written identity has a wrong checksum and the next first client makes the file anew.
+ * Written once, under DMS1 held by a first client with nobody connected; constant afterwards, so plain bytes.
+ * Death: a half-written identity has a wrong checksum; the next first client sets the file aside, as any damaged one.
  */
 struct lks_shm_identity {
     char magic[16];
@@ -76,7 +75,7 @@ struct lks_shm_identity {
  *
  * field        written by          holding            order
  * pid          its owner           DMS1, CLIENT(i)    release, last; 0 = free
- * the others   its owner           DMS1, CLIENT(i)    relaxed
+ * the others   its owner           CLIENT(i)          relaxed
  * pid = 0      owner or reaper     CLIENT(i)          release
  *
  * Read by anybody, for people; whether a client lives is said by the lock CLIENT(i) only.
@@ -220,7 +219,7 @@ enum lks_block_state { LKS_BLOCK_FREE = 0, LKS_BLOCK_USED = 1 };
  * slots_high       anybody            -                 max, before the slot is claimed
  * waiters_high     anybody            -                 max, before the entry is taken
  * settings         anybody            -                 relaxed
- * tripwire         worker, writer     WRITER or DMS1    relaxed; 1: byte 18 of the file may be 3
+ * tripwire         writer, last client  WRITER or DMS1  relaxed; 1: byte 18 of the file is 3, or it is empty
  *
  * worker           its holder         WORKER            relaxed, a hint: client + 1, 0 nobody
  *

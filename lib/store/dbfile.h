@@ -4,10 +4,11 @@
  *
  * The tripwire: while commits may be pending, byte 18 of the file (SQLite's "write version") is 3, which the
  * file format defines as "may be read, not written".  So stock SQLite cannot change the file between a
- * kill of all clients and their return.  It is put there before the first pending commit, written with every
+ * kill of all clients and their return.  It is put there when the first writer begins (an empty file has no such byte: there the VFS lets
+ * COMMIT wait for the first batch), written with every
  * batch, and taken back by the last client.  Above the store nobody sees it.
  *
- * All calls but the two on buffers: holding batch_mutex, or DMS1 while nobody else is there.
+ * All calls but those on buffers: holding batch_mutex, or DMS1 while nobody else is there.
  */
 #ifndef LKS_STORE_DBFILE_H
 #define LKS_STORE_DBFILE_H

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/crashpoint.h"
 #include "coord/freelist.h"
 #include "coord/registry.h"
 #include "store/batch.h"
@@ -166,6 +167,35 @@ grow(struct lockstep_db *db, const struct lks_geometry *g, uint64_t limit)
     if (lks_store_area_bytes(db) + LKS_CHUNK_DATA > limit)
         return LOCKSTEP_FULL;
     return lks_chunk_grow(db->shm, g, db->locks.coord_fd, db->map_bytes);
+}
+
+enum lockstep_status
+lks_store_trim(struct lockstep_db *db, const struct lks_geometry *g)
+{
+    struct lks_shm_state *state = &db->shm->state;
+    uint64_t limit = lks_a64_relaxed(&state->store_limit);
+    uint32_t before = lks_a32_relaxed(&state->chunks);
+    uint32_t keep = (uint32_t)(limit / LKS_CHUNK_DATA);
+    enum lockstep_status status;
+
+    if (lks_store_area_bytes(db) <= 2 * limit ||
+        lks_a64_acquire(&state->flushed) != lks_a64_relaxed(&state->committed))
+        return LOCKSTEP_OK;
+    status = lks_sweep_if_due(db, g);
+    if (status != LOCKSTEP_OK || lks_a32_relaxed(&state->blocks_used) != 0)
+        return status;
+    lks_horizon_scan(db->shm, &db->horizon);
+    if (db->horizon.walks != UINT64_MAX)
+        return LOCKSTEP_OK;
+    /* Every chain is empty and nobody stands on a block: no number of a block is left anywhere. */
+    lks_freelist_clear(db->shm);
+    lks_a32_set_relaxed(&state->blocks_fresh, 0);
+    lks_a32_set_release(&state->chunks, keep);
+    LKS_CRASH_POINT("store:trimmed");
+    /* Not to be had on every filesystem; the space then goes with the file. */
+    (void)!lks_file_punch(db->locks.coord_fd, LKS_SHM_BYTES + (uint64_t)keep * g->chunk_bytes,
+                          (uint64_t)(before - keep) * g->chunk_bytes);
+    return LOCKSTEP_OK;
 }
 
 enum lockstep_status

@@ -61,6 +61,12 @@ uint64_t lks_store_area_bytes(const struct lockstep_db *db);
 void lks_store_info(const struct lockstep_db *db, struct lockstep_db_info *out_info);
 
 /*
+ * Gives the space of a huge transaction back once all of it is written behind: if the area is larger than twice
+ * the limit and every block can be let go.  Holding WRITER, nothing written yet.
+ */
+LKS_CHECKED enum lockstep_status lks_store_trim(struct lockstep_db *db, const struct lks_geometry *g);
+
+/*
  * A block to write into.  Holding WRITER.  FULL: the hard limit or the disk.  The scan of the slots
  * is made again when an old one does not help.
  */

@@ -115,11 +115,12 @@ prepare_store(struct lockstep_conn *conn)
     } else {
         conn->scans_left--;
     }
+    status = lks_store_trim(db, conn->g);
     /*
      * A sweep is due when much is in use and something was written behind since the last one, or when it
      * is late.
      */
-    if (used >= SWEEP_BYTES && used > limit / 8 &&
+    if (status == LOCKSTEP_OK && used >= SWEEP_BYTES && used > limit / 8 &&
         lks_a64_relaxed(&state->swept_flushed) != lks_a64_acquire(&state->flushed))
         status = lks_sweep(db, conn->g);
     if (status == LOCKSTEP_OK && lks_store_used_bytes(db) > limit / 4 * 3) {
@@ -188,23 +189,40 @@ lks_conn_write_begin(struct lockstep_conn *conn)
     return LOCKSTEP_OK;
 }
 
-enum lockstep_status
-lks_conn_wait(struct lockstep_conn *conn, uint64_t wait_ns)
+/*
+ * Until a sweep may find more than the last one: something was written behind, or a transaction has ended.
+ * Not sooner, for SQLite takes every sleep to have lasted as long as it asked for.
+ */
+static void
+wait_for_space(struct lockstep_conn *conn, uint64_t end_ns)
 {
     struct lockstep_db *db = conn->db;
     struct lks_shm_state *state = &db->shm->state;
-    if (conn->store_full) {
+    struct lks_horizon before, now;
+    uint64_t time_ns = lks_clock_ns();
+    lks_horizon_scan(db->shm, &before);
+    do {
         uint32_t seen = lks_a32_seq(&state->flush_bell);
-        uint64_t begin = lks_clock_ns(), passed;
-        if (lks_a64_acquire(&state->flushed) == lks_a64_relaxed(&state->swept_flushed)) {
-            lks_worker_ring(db);
-            lks_futex_wait(&state->flush_bell, seen,
-                           wait_ns < MAX_SPACE_NAP_NS ? wait_ns : MAX_SPACE_NAP_NS);
-        }
-        passed = lks_clock_ns() - begin;
-        wait_ns = passed < wait_ns ? wait_ns - passed : 0;
+        uint64_t left_ns = end_ns > time_ns ? end_ns - time_ns : 0;
+        if (lks_a64_acquire(&state->flushed) != lks_a64_relaxed(&state->swept_flushed))
+            return;
+        lks_worker_ring(db);
+        lks_futex_wait(&state->flush_bell, seen,
+                       left_ns < MAX_SPACE_NAP_NS ? left_ns : MAX_SPACE_NAP_NS);
+        lks_horizon_scan(db->shm, &now);
+        time_ns = lks_clock_ns();
+    } while (time_ns < end_ns && now.count == before.count && now.lowest == before.lowest);
+}
+
+enum lockstep_status
+lks_conn_wait(struct lockstep_conn *conn, uint64_t wait_ns)
+{
+    uint64_t now = lks_clock_ns(), end = now + wait_ns;
+    if (conn->store_full) {
+        wait_for_space(conn, end);
+        now = lks_clock_ns();
     }
-    return lks_queue_wait(db, &conn->place, wait_ns);
+    return lks_queue_wait(conn->db, &conn->place, end > now ? end - now : 0);
 }
 
 void

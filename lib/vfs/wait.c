@@ -27,7 +27,10 @@ lks_wait_describe(struct lks_file *file, char *out, size_t capacity)
         return;
     }
     if (file->conn->store_full) {
-        snprintf(out, capacity, "the store, which is full until the worker has written it");
+        uint32_t worker = lks_a32_relaxed(&file->db->shm->state.worker);
+        lks_client_describe(file->db, worker - 1, who, sizeof who);
+        snprintf(out, capacity, "the store, which is full until %s has written it",
+                 worker != 0 ? who : "a worker");
         return;
     }
     owner = lks_queue_owner(file->db, &since);

@@ -33,6 +33,7 @@ bool file_exists(const char *name);
 /*
  * A child process.  It runs `run` and ends.  Both sides meet at the same letters: child_step() there sends its
  * letter and waits for it to be let on; child_await() here waits for the letter, child_go() lets it on.
+ * Children come before threads, so before a database is attached, where ThreadSanitizer is to watch.
  */
 struct child {
     pid_t pid;

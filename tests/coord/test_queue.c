@@ -175,12 +175,13 @@ own_and_die(struct child *self)
 
 START_TEST(the_lock_of_a_dead_process_is_taken_over)
 {
-    struct lockstep_db *db = attached_db();
+    struct lockstep_db *db;
     struct child child;
     struct lks_place place;
     lks_place_init(&place, 1);
     child_start(&child, own_and_die);
     child_await(&child, 'o');
+    db = attached_db();
     ck_assert_int_eq(lks_queue_lock(db, &place, 100 * LKS_NS_PER_MS), LOCKSTEP_TIMEOUT);
     child_kill(&child);
     ck_assert_int_eq(lks_queue_lock(db, &place, LONG_NS), LOCKSTEP_OK);
@@ -196,21 +197,22 @@ wait_and_die(struct child *self)
     struct lockstep_db *db = attached_db();
     struct lks_place place;
     lks_place_init(&place, 1);
-    child_step(self, 'a');
+    child_step(self, 'a'); /* the lock is free until here */
     (void)lks_queue_lock(db, &place, LONG_NS);
     child_check(false); /* it is to be killed while it waits */
 }
 
 START_TEST(a_waiter_that_dies_holds_nobody_up)
 {
-    struct lockstep_db *db = attached_db();
+    struct lockstep_db *db;
     struct child child;
     struct lks_place owner, other;
     lks_place_init(&owner, 1);
     lks_place_init(&other, 2);
-    ck_assert_int_eq(lks_queue_take(db, &owner), LOCKSTEP_OK);
     child_start(&child, wait_and_die);
     child_await(&child, 'a');
+    db = attached_db();
+    ck_assert_int_eq(lks_queue_take(db, &owner), LOCKSTEP_OK);
     child_go(&child);
     while (waiting_entries(db) == 0)
         lks_clock_nap_ms(1);
@@ -244,14 +246,16 @@ count_up(struct child *self)
 START_TEST(processes_exclude_each_other)
 {
     enum { MANY = 4 };
-    struct lockstep_db *db = attached_db();
+    struct lockstep_db *db;
     struct child children[MANY];
-    uint64_t before = lks_a64_relaxed(&db->shm->state.written_units);
+    uint64_t before;
     int i;
     for (i = 0; i < MANY; i++)
         child_start(&children[i], count_up);
     for (i = 0; i < MANY; i++)
         child_await(&children[i], 'r');
+    db = attached_db();
+    before = lks_a64_relaxed(&db->shm->state.written_units);
     for (i = 0; i < MANY; i++)
         child_go(&children[i]);
     for (i = 0; i < MANY; i++)

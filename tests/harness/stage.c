@@ -75,10 +75,10 @@ is_refusal(const struct stage *stage, int rc)
     return (rc & 0xff) == SQLITE_BUSY || (rc & 0xff) == SQLITE_READONLY;
 }
 
-int
-stage_stock_reads(const struct stage *stage, const char *when)
+static int
+stock_reads(const struct stage *stage, int busy_timeout_ms, const char *when)
 {
-    sqlite3 *db = stage_stock(stage, 0);
+    sqlite3 *db = stage_stock(stage, busy_timeout_ms);
     struct books books;
     size_t known = ledger_drain(stage->ledger);
     int rc = books_read(db, &books);
@@ -92,6 +92,19 @@ stage_stock_reads(const struct stage *stage, const char *when)
                   books.wrong, rc);
     sqlite3_close(db);
     return rc;
+}
+
+int
+stage_stock_reads(const struct stage *stage, const char *when)
+{
+    return stock_reads(stage, 0, when);
+}
+
+void
+stage_stock_may_read(const struct stage *stage, const char *when)
+{
+    int rc = stock_reads(stage, ACTOR_PATIENCE_MS, when);
+    ck_assert_msg(rc == SQLITE_OK, "%s: stock SQLite may not read (%d)", when, rc);
 }
 
 bool

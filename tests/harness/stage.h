@@ -35,6 +35,8 @@ sqlite3 *stage_stock(const struct stage *stage, int busy_timeout_ms);
  * was acknowledged as durable.  Returns its result code.
  */
 int stage_stock_reads(const struct stage *stage, const char *when);
+/* The same with a long busy timeout, and it must not be refused. */
+void stage_stock_may_read(const struct stage *stage, const char *when);
 /* Stock SQLite writes: refused (false), or done and in the ledger. */
 bool stage_stock_writes(const struct stage *stage, const char *when);
 

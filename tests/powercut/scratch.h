@@ -13,8 +13,8 @@ void scratch_leave(void);
 const char *scratch_path(const char *name);
 
 bool scratch_logged(const char *words);
+/* The end of it, for messages. */
 const char *scratch_log(void);
-void scratch_log_clear(void);
 
 /* LKS_SOAK is set. */
 bool scratch_soak(void);

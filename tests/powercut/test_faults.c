@@ -10,7 +10,9 @@
  *
  * How it was made to fail: a_failed_sync_that_nobody_hears_of_is_found_out() lets a sync fail without telling
  * the library, which is what the record of a library looks like that does not write again; the replay must
- * find the loss.
+ * find the loss.  With undo() not rolling back, with the result of the database's sync ignored, with
+ * failures not counted, and without the syncs in lks_journal_rollback() (that of the database; or those of the
+ * journal and of its removal, of which one is enough), the others fail.
  */
 #include <check.h>
 #include <errno.h>
@@ -419,14 +421,16 @@ END_TEST
 int
 main(int argc, char **argv)
 {
-    Suite *suite = suite_create("faults");
-    TCase *tcase = tcase_create("faults");
+    Suite *suite;
+    TCase *tcase;
     SRunner *runner;
     int failed;
     if (argc == 4 && strcmp(argv[1], "reader") == 0)
         return reader_main(argv[2], argv[3]);
     if (readlink("/proc/self/exe", program, sizeof program - 1) < 0)
         return 1;
+    suite = suite_create("faults");
+    tcase = tcase_create("faults");
     tcase_add_checked_fixture(tcase, enter, scratch_leave);
     tcase_add_loop_test(tcase, commits_fail_while_the_disk_does_and_are_all_written_afterwards, 0,
                         (int)PERIODS);

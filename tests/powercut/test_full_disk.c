@@ -24,7 +24,7 @@
 #include "powercut/history.h"
 #include "powercut/scratch.h"
 
-#define DISK "size=8m"
+#define DISK "size=24m"
 
 /* A namespace of our own, as root or as anybody where that is allowed. */
 static bool

@@ -5,6 +5,10 @@
  * the one that is the worker.  Now and then all stop for an audit, stock SQLite reads in between, or
  * everybody is killed at once and the database is opened again.  100 kills, 2,000 with LKS_SOAK=1.
  *
+ * Made to fail by: a sweep that forgets that a pruned middle version hides what the file has (a reader sees two
+ * snapshots, 3 of 7 seeds); a sweep at the limit that is not repeated when the reader that was in its way has
+ * gone (nobody commits any more, 3 of 7 seeds); not rolling back the journal of a dead worker.
+ *
  * The order of the kills is that of a seed, printed and given by --seed N or LKS_SEED; the instants depend on
  * the machine.
  */

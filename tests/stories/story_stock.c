@@ -2,6 +2,10 @@
  * Promise: stock SQLite reads a database at any time and sees a state that was committed, or is refused; it
  * writes when nobody is connected and nothing is pending, and is refused else.
  *
+ * Made to fail by: not excluding stock readers from a batch ("database disk image is malformed"; a durable
+ * commit under a reader that stays); a tripwire of 1 (stock SQLite writes over pending commits, whose numbers
+ * are then given twice).
+ *
  * The test is the stock program; the actors are Lockstep's.
  */
 #include <check.h>
@@ -82,7 +86,7 @@ START_TEST(a_stock_reader_that_stays_keeps_its_snapshot_and_holds_up_no_commit)
     actor_must(writer, "make");
     actor_must(writer, "transact m 20");
     actor_must(writer, "exec PRAGMA lockstep_flush");
-    stock = stage_stock(&stage, 0);
+    stock = stage_stock(&stage, ACTOR_PATIENCE_MS);
     ck_assert_int_eq(sqlite3_exec(stock, "BEGIN", NULL, NULL, NULL), SQLITE_OK);
     n = stock_number(stock, "SELECT n FROM total");
     actor_must(writer, "transact a 100");
@@ -96,7 +100,7 @@ START_TEST(a_stock_reader_that_stays_keeps_its_snapshot_and_holds_up_no_commit)
     ck_assert_int_eq(actor_hear(writer), 0);
     ck_assert_int_ge(stock_number(stock, "SELECT n FROM total"), n + 101);
     sqlite3_close(stock);
-    ck_assert_int_eq(stage_stock_reads(&stage, "after it has left"), SQLITE_OK);
+    stage_stock_may_read(&stage, "after it has left");
     finish(writer);
     stage_left_clean(&stage, "at the end");
     stage_close(&stage);

@@ -2,6 +2,10 @@
  * Promise: who waits for a process that is stopped waits no longer than its busy timeout, learns who it is, and
  * goes on when that goes on.  Readers are not concerned at all.
  *
+ * Made to fail by: a wait for a full store that comes back before its time, so that SQLite counts a sleep that
+ * was none (BUSY after 127 of 400 ms); a blocker that says "the store is full" and not who does not write it;
+ * not excluding stock readers from a batch.
+ *
  * Writers and workers are stopped (SIGSTOP) by the test between two calls, and inside one at a crash point.
  */
 #include <check.h>
@@ -188,7 +192,7 @@ START_TEST(a_worker_stopped_in_mid_batch_stops_stock_readers_only)
     stage_audit(&stage, reader, "in mid-batch");
     actor_continue(stopped);
     ck_assert_int_eq(actor_hear(other), 0);
-    ck_assert_int_eq(stage_stock_reads(&stage, "after the batch"), SQLITE_OK);
+    stage_stock_may_read(&stage, "after the batch");
     leave();
 }
 END_TEST
