@@ -126,8 +126,7 @@ os_exists(void *context, const char *path, bool *out_exists)
     (void)context;
     if (status != LOCKSTEP_OK && lks_os_errno() != ENOENT)
         return status;
-    /* An empty file counts as missing, as in SQLite's xAccess. */
-    *out_exists = status == LOCKSTEP_OK && stat.size_bytes > 0;
+    *out_exists = status == LOCKSTEP_OK;
     return LOCKSTEP_OK;
 }
 

@@ -36,6 +36,7 @@ struct lks_io {
     enum lockstep_status (*sync_dir)(void *context, const char *path);
     /* Removes `path`, missing or not. */
     enum lockstep_status (*remove)(void *context, const char *path, bool sync_dir);
+    /* An empty file exists. */
     enum lockstep_status (*exists)(void *context, const char *path, bool *out_exists);
 };
 
