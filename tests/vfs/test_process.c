@@ -120,15 +120,16 @@ START_TEST(a_child_outlives_its_parent_without_holding_its_locks)
         must(db, "create table t(v); insert into t values(1); begin immediate");
         other = fork();
         if (other == 0) {
-            close(go[0]);
-            pause(); /* until the test closes its end and kills the group's rest below */
-            _exit(0);
+            /* From here on: what fork() has to close in a child is closed. */
+            other = getpid();
+            if (write(go[1], &other, sizeof other) != (ssize_t)sizeof other)
+                _exit(1);
         }
-        if (write(go[1], &other, sizeof other) != (ssize_t)sizeof other)
-            _exit(1);
-        kill(getpid(), SIGKILL);
+        for (;;)
+            pause(); /* until the test kills both */
     }
     ck_assert_int_eq(read(go[0], &other, sizeof other), (ssize_t)sizeof other);
+    ck_assert_int_eq(kill(parent, SIGKILL), 0);
     ck_assert_int_eq(waitpid(parent, NULL, 0), parent);
     peer_start(&peer);
     check_text(peer_ask(&peer, "open 0 " URI("a.db")), "");
