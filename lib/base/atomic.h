@@ -56,6 +56,14 @@ _Static_assert(sizeof(struct lks_a32) == 4 && sizeof(struct lks_a64) == 8, "shar
     {                                                                                           \
         return atomic_fetch_add_explicit(&a->word, value, memory_order_seq_cst);                \
     }                                                                                           \
+    static inline TYPE NAME##_or(struct NAME *a, TYPE bits)                                     \
+    {                                                                                           \
+        return atomic_fetch_or_explicit(&a->word, bits, memory_order_seq_cst);                  \
+    }                                                                                           \
+    static inline TYPE NAME##_and(struct NAME *a, TYPE bits)                                    \
+    {                                                                                           \
+        return atomic_fetch_and_explicit(&a->word, bits, memory_order_seq_cst);                 \
+    }                                                                                           \
     static inline void NAME##_max(struct NAME *a, TYPE value)                                   \
     {                                                                                           \
         TYPE seen = NAME##_relaxed(a);                                                          \

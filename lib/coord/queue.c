@@ -15,13 +15,13 @@
 static void
 flags_or(struct lks_shm *shm, uint32_t bits)
 {
-    atomic_fetch_or_explicit(&shm->state.queue_flags.word, bits, memory_order_seq_cst);
+    lks_a32_or(&shm->state.queue_flags, bits);
 }
 
 static void
 flags_clear(struct lks_shm *shm, uint32_t bits)
 {
-    atomic_fetch_and_explicit(&shm->state.queue_flags.word, ~bits, memory_order_seq_cst);
+    lks_a32_and(&shm->state.queue_flags, ~bits);
 }
 
 void
@@ -64,6 +64,70 @@ leave_entry(struct lockstep_db *db, struct lks_place *place)
     place->entry = NO_ENTRY;
 }
 
+/* Is this entry somebody who will come when called? */
+static bool
+entry_waits(const struct lks_shm_waiter *w, uint64_t now)
+{
+    switch (lks_waiter_state_of(lks_a32_acquire(&w->word))) {
+    case LKS_WAITER_WAITING: return true;
+    case LKS_WAITER_AWAY: return now - lks_a64_relaxed(&w->touched_ns) < LKS_RESERVED_NS;
+    default: return false;
+    }
+}
+
+/* The entry that came first, NO_ENTRY if nobody waits; and how many wait. */
+static uint32_t
+find_head(struct lks_shm *shm, uint64_t now, uint32_t *out_count)
+{
+    uint32_t high = lks_a32_acquire(&shm->state.waiters_high);
+    uint64_t first = UINT64_MAX;
+    uint32_t head = NO_ENTRY, count = 0, i;
+    for (i = 0; i <= high && i < LKS_MAX_WAITERS; i++) {
+        const struct lks_shm_waiter *w = &shm->waiters[i];
+        uint64_t sequence;
+        if (!entry_waits(w, now))
+            continue;
+        count++;
+        sequence = lks_a64_relaxed(&w->sequence);
+        if (sequence < first) {
+            first = sequence;
+            head = i;
+        }
+    }
+    *out_count = count;
+    return head;
+}
+
+/* The lock has passed to somebody. */
+static void
+begin_turn(struct lks_shm_state *state, uint64_t turn_owner)
+{
+    bool waited_for = (lks_a32_relaxed(&state->queue_flags) & LKS_QUEUE_WAITERS) != 0;
+    lks_a64_set_relaxed(&state->turn_owner, turn_owner);
+    lks_a64_set_relaxed(&state->turn_since_ns, waited_for ? lks_clock_ns() : 0);
+}
+
+/* A turn in which somebody waits now counts from when the first one came. */
+static void
+count_turn(struct lks_shm *shm, uint64_t now)
+{
+    uint32_t count, head;
+    if (lks_a64_relaxed(&shm->state.turn_since_ns) != 0)
+        return;
+    head = find_head(shm, now, &count);
+    if (head != NO_ENTRY)
+        lks_a64_set_relaxed(&shm->state.turn_since_ns, lks_a64_relaxed(&shm->waiters[head].since_ns));
+}
+
+/* Is the owner's turn over, with `count` others waiting? */
+static bool
+turn_is_over(const struct lks_shm_state *state, uint64_t now, uint32_t count)
+{
+    uint64_t since = lks_a64_relaxed(&state->turn_since_ns);
+    uint64_t turn = count * LKS_TURN_NS <= LKS_ROUND_NS ? LKS_TURN_NS : LKS_ROUND_NS / count;
+    return since != 0 && now - since >= turn;
+}
+
 enum lockstep_status
 lks_queue_take(struct lockstep_db *db, struct lks_place *place)
 {
@@ -81,40 +145,14 @@ lks_queue_take(struct lockstep_db *db, struct lks_place *place)
     lks_a64_set_relaxed(&state->writer_since_ns, lks_clock_coarse_ns());
     lks_a32_set_relaxed(&state->writer_thread, (uint32_t)lks_process_thread());
     lks_a32_set_relaxed(&state->writer_connection, place->connection);
-    leave_entry(db, place);
+    if (lks_a64_relaxed(&state->turn_owner) != LKS_TURN_OWNER(db->client, place->connection))
+        begin_turn(state, LKS_TURN_OWNER(db->client, place->connection));
+    if (place->entry != NO_ENTRY) {
+        leave_entry(db, place);
+        /* There is another head now, which was not rung. */
+        flags_clear(shm, LKS_QUEUE_RUNG);
+    }
     return LOCKSTEP_OK;
-}
-
-/* Is this entry somebody who will come when called? */
-static bool
-entry_waits(const struct lks_shm_waiter *w, uint64_t now)
-{
-    switch (lks_waiter_state_of(lks_a32_acquire(&w->word))) {
-    case LKS_WAITER_WAITING: return true;
-    case LKS_WAITER_AWAY: return now - lks_a64_relaxed(&w->touched_ns) < LKS_RESERVED_NS;
-    default: return false;
-    }
-}
-
-/* The entry that came first, NO_ENTRY if nobody waits. */
-static uint32_t
-find_head(struct lks_shm *shm, uint64_t now)
-{
-    uint32_t high = lks_a32_acquire(&shm->state.waiters_high);
-    uint64_t first = UINT64_MAX;
-    uint32_t head = NO_ENTRY, i;
-    for (i = 0; i <= high && i < LKS_MAX_WAITERS; i++) {
-        const struct lks_shm_waiter *w = &shm->waiters[i];
-        uint64_t sequence;
-        if (!entry_waits(w, now))
-            continue;
-        sequence = lks_a64_relaxed(&w->sequence);
-        if (sequence < first) {
-            first = sequence;
-            head = i;
-        }
-    }
-    return head;
 }
 
 static void
@@ -124,48 +162,70 @@ ring(struct lks_shm_waiter *w)
     lks_futex_wake(&w->bell, 1);
 }
 
+/* To the one who came first, if it has waited for long enough and the owner's turn is over. */
+static bool
+hand_over(struct lks_shm *shm, uint64_t word, uint64_t now)
+{
+    struct lks_shm_state *state = &shm->state;
+    struct lks_shm_waiter *w;
+    uint32_t count, head;
+
+    /* Cheap, and mostly the answer: not even the shortest turn is over. */
+    if (!turn_is_over(state, now, LKS_MAX_WAITERS))
+        return false;
+    head = find_head(shm, now, &count);
+    if (head == NO_ENTRY) {
+        flags_clear(shm, LKS_QUEUE_STARVING);
+        return false;
+    }
+    w = &shm->waiters[head];
+    if (!turn_is_over(state, now, count) || now - lks_a64_relaxed(&w->since_ns) < LKS_STARVING_NS)
+        return false;
+    lks_a64_set_relaxed(&state->reserved_ns, now);
+    lks_a64_swap(&state->writer, lks_writer_word(lks_writer_generation(word) + 1, head,
+                                                 lks_waiter_client(lks_a32_relaxed(&w->word)),
+                                                 LKS_WRITER_RESERVED));
+    LKS_CRASH_POINT("queue:reserved");
+    ring(w);
+    return true;
+}
+
+/* The word was set FREE. */
+static void
+ring_head(struct lks_shm *shm)
+{
+    uint32_t count, head;
+    flags_or(shm, LKS_QUEUE_RUNG);
+    head = find_head(shm, lks_clock_ns(), &count);
+    if (head != NO_ENTRY)
+        ring(&shm->waiters[head]);
+    else
+        /* A waiter that enters now sets it again and looks at the word after that. */
+        flags_clear(shm, LKS_QUEUE_WAITERS | LKS_QUEUE_RUNG | LKS_QUEUE_STARVING);
+}
+
 void
 lks_queue_unlock(struct lockstep_db *db)
 {
     struct lks_shm *shm = db->shm;
     struct lks_shm_state *state = &shm->state;
     uint64_t word = lks_a64_relaxed(&state->writer);
-    uint64_t generation = lks_writer_generation(word) + 1;
     uint32_t flags = lks_a32_relaxed(&state->queue_flags);
-    uint32_t head;
 
     assert(lks_writer_state_of(word) == LKS_WRITER_OWNED && lks_writer_client(word) == db->client);
-    if (flags & LKS_QUEUE_STARVING) {
+    if ((flags & LKS_QUEUE_WAITERS) != 0) {
         uint64_t now = lks_clock_ns();
-        flags_clear(shm, LKS_QUEUE_STARVING);
-        head = find_head(shm, now);
-        if (head != NO_ENTRY && now - lks_a64_relaxed(&shm->waiters[head].since_ns) > LKS_STARVING_NS) {
-            struct lks_shm_waiter *w = &shm->waiters[head];
-            lks_a64_set_relaxed(&state->reserved_ns, now);
-            /* The flag stays for those behind it. */
-            flags_or(shm, LKS_QUEUE_STARVING);
-            lks_a64_swap(&state->writer,
-                         lks_writer_word(generation, head,
-                                         lks_waiter_client(lks_a32_relaxed(&w->word)),
-                                         LKS_WRITER_RESERVED));
-            LKS_CRASH_POINT("queue:reserved");
-            ring(w);
+        count_turn(shm, now);
+        if ((flags & LKS_QUEUE_STARVING) != 0 && hand_over(shm, word, now))
             return;
-        }
     }
     /* Nobody else changes an OWNED word while its owner lives.  Seq_cst: the flags are read after it. */
-    lks_a64_swap(&state->writer, lks_writer_word(generation, 0, 0, LKS_WRITER_FREE));
+    lks_a64_swap(&state->writer,
+                 lks_writer_word(lks_writer_generation(word) + 1, 0, 0, LKS_WRITER_FREE));
     LKS_CRASH_POINT("queue:freed");
     flags = lks_a32_seq(&state->queue_flags);
-    if ((flags & LKS_QUEUE_WAITERS) == 0 || (flags & LKS_QUEUE_RUNG) != 0)
-        return;
-    flags_or(shm, LKS_QUEUE_RUNG);
-    head = find_head(shm, lks_clock_ns());
-    if (head != NO_ENTRY)
-        ring(&shm->waiters[head]);
-    else
-        /* A waiter that enters now sets it again and looks at the word after that. */
-        flags_clear(shm, LKS_QUEUE_WAITERS | LKS_QUEUE_RUNG);
+    if ((flags & LKS_QUEUE_WAITERS) != 0 && (flags & LKS_QUEUE_RUNG) == 0)
+        ring_head(shm);
 }
 
 /* Frees the entries of those who went away and did not come back. */
@@ -254,14 +314,34 @@ reserve(struct lockstep_db *db, struct lks_place *place, uint64_t word, uint64_t
     return true;
 }
 
-/* Until when a waiter that arrived at `since` sleeps before it looks again by itself. */
+/*
+ * Until when a waiter sleeps before it looks again by itself.  The head once a turn, for an owner that stops taking the
+ * lock in the middle of its turn may have rung in vain before; the others are rung, or become the head.
+ */
 static uint64_t
-nap_end(uint64_t since, uint64_t now, uint64_t deadline)
+nap_end(struct lks_shm *shm, uint32_t entry, uint64_t now, uint64_t deadline)
 {
-    uint64_t end = since + LKS_STARVING_NS;
+    uint64_t end = lks_a64_relaxed(&shm->waiters[entry].since_ns) + LKS_STARVING_NS;
+    uint32_t count;
     if (now >= end)
-        end = now + LKS_RESERVED_NS;
+        end = now + (find_head(shm, now, &count) == entry ? LKS_TURN_NS : LKS_RESERVED_NS);
     return end < deadline ? end : deadline;
+}
+
+/*
+ * Found FREE: does it stay so?  An owner that begins its next transaction at once is left its turn.  False: the word is
+ * another now.
+ */
+static bool
+stays_free(const struct lks_shm_state *state, uint64_t word, uint64_t *now)
+{
+    uint64_t end = *now + LKS_GRACE_NS;
+    while (*now < end) {
+        if (lks_a64_relaxed(&state->writer) != word)
+            return false;
+        *now = lks_clock_ns();
+    }
+    return true;
 }
 
 enum lockstep_status
@@ -299,6 +379,10 @@ lks_queue_wait(struct lockstep_db *db, struct lks_place *place, uint64_t wait_ns
             lks_writer_client(word) != db->client && reservation_expired(shm, now) &&
             lks_client_reap(db, lks_writer_client(word)))
             word = lks_a64_seq(&shm->state.writer);
+        /* What was seen above is old then: the flags may have been cleared since. */
+        if (lks_writer_state_of(word) == LKS_WRITER_FREE && now < deadline &&
+            !stays_free(&shm->state, word, &now))
+            continue;
         if (reserve(db, place, word, now))
             break;
         if (now >= deadline) {
@@ -311,7 +395,7 @@ lks_queue_wait(struct lockstep_db *db, struct lks_place *place, uint64_t wait_ns
                 lks_client_reap(db, lks_writer_client(word)))
                 continue;
         }
-        lks_futex_wait(&w->bell, seen, nap_end(since, now, deadline) - now);
+        lks_futex_wait(&w->bell, seen, nap_end(shm, place->entry, now, deadline) - now);
         if (lks_a32_relaxed(&w->bell) != seen)
             rings++;
         now = lks_clock_ns();

@@ -5,12 +5,17 @@
  *
  *   take      FREE -> OWNED, or RESERVED for my entry -> OWNED, by CAS.  Anybody may take a FREE word, so
  *             a newcomer may overtake; RESERVED for another may be taken once it is LKS_RESERVED_NS old.
- *   unlock    OWNED -> FREE; or, when somebody waits for longer than LKS_STARVING_NS,
- *             OWNED -> RESERVED for the one who came first, and its bell is rung.
- *   wait      enter the queue; sleep on my bell until the word is RESERVED for me (I make it so myself when
- *             I find it FREE).  A reservation leaves time to go through SQLite and come back.
+ *   unlock    OWNED -> FREE; or, when the one who came first waits for longer than LKS_STARVING_NS and the
+ *             owner's turn is over, OWNED -> RESERVED for that one, and its bell is rung.
+ *   wait      enter the queue; sleep on my bell until the word is RESERVED for me.  I make it so myself when
+ *             it stays FREE for LKS_GRACE_NS.  A reservation leaves time to go through SQLite and come back.
  *   death     OWNED by a client whose CLIENT lock is free: the reaper, who holds that lock, moves the word to
  *             OWNED by itself, repairs, and unlocks.
+ *
+ * A turn is the time in which one connection takes the lock again and again, while others wait: LKS_TURN_NS, or less
+ * with very many waiters, so that a round of all takes LKS_ROUND_NS.  To pass the lock on costs a switch between
+ * processes, and the new owner's page cache is stale; a turn is what that is paid for.  A transaction that is longer
+ * is not cut short: its turn is over when it ends.
  *
  * The generation in the word rises with every change, so no CAS succeeds on a word that was away in between.
  * No wake-up is lost: a waiter sets its flag in queue_flags and then looks at the word; an unlocker changes
@@ -26,6 +31,9 @@
 
 #define LKS_STARVING_NS (1000000ull)   /* after 1 ms in the queue the lock is handed over */
 #define LKS_RESERVED_NS (10000000ull)  /* a reservation is good for 10 ms */
+#define LKS_TURN_NS (500000ull)        /* for so long an owner may come back before those who wait */
+#define LKS_ROUND_NS (50000000ull)     /* what the turns of all waiters together may take */
+#define LKS_GRACE_NS (5000ull)         /* an owner that comes back at once is back within this */
 #define LKS_AWAY_MAX_NS (1000000000ull) /* a place whose owner does not come back is given up */
 
 /* A place in the queue, of one connection. */

@@ -1,7 +1,7 @@
 /*
  * Every byte that processes share: the coordination file "<db>-lockstep".
  *
- *   0                 struct lks_shm: identity, state, clients, slots, waiters, ring, buckets
+ *   0                 struct lks_shm: identity, state, clients, slots, waiters, ring, buckets, dirty
  *   LKS_SHM_BYTES     chunk 0, chunk 1, ...: each LKS_CHUNK_DATA / unit descriptors, padded to 4096
  *                     bytes, then as many blocks of one unit each
  *
@@ -23,7 +23,7 @@
 #include "base/atomic.h"
 
 #define LKS_SHM_MAGIC "Lockstep coord\n" /* 16 bytes with its NUL */
-#define LKS_SHM_FORMAT 1u
+#define LKS_SHM_FORMAT 2u
 #define LKS_SHM_SUFFIX "-lockstep"
 
 #define LKS_MAX_CLIENTS 256u
@@ -201,6 +201,7 @@ enum lks_block_state { LKS_BLOCK_FREE = 0, LKS_BLOCK_USED = 1 };
  * committed        writer             WRITER            release; the commit itself
  * writer           anybody            -                 CAS, seq_cst; see coord/queue.c
  * writer_*         owner of WRITER    WRITER            relaxed, hints
+ * turn_*           owner of WRITER    WRITER            relaxed, hints: whose turn it is, and since when
  * reserved_ns      owner of WRITER    WRITER            relaxed, before the CAS to RESERVED
  * queue_flags      anybody            -                 or/and, seq_cst
  * next_sequence    anybody            -                 add
@@ -237,6 +238,8 @@ struct lks_shm_state {
     struct lks_a64 writer_since_ns;
     struct lks_a32 writer_thread;
     struct lks_a32 writer_connection;
+    struct lks_a64 turn_owner;    /* LKS_TURN_OWNER(client, connection) */
+    struct lks_a64 turn_since_ns; /* 0: nobody was seen waiting yet */
     _Alignas(64) struct lks_a32 queue_flags;
     struct lks_a32 waiters_high;
     struct lks_a64 next_sequence;
@@ -281,6 +284,21 @@ struct lks_shm_state {
 #define LKS_QUEUE_STARVING 2u /* somebody has waited long enough to be handed the lock */
 #define LKS_QUEUE_RUNG 4u     /* the head's bell was rung and it has not slept since */
 
+#define LKS_TURN_OWNER(client, connection) ((uint64_t)(client) << 32 | (connection))
+
+/*
+ * Which buckets hold something that is not written behind: bit b % 64 of dirty[b / 64] for bucket b.
+ *
+ * Set by the owner of WRITER after it has linked a block, and by the holder of WORKER where it left something for later: or,
+ * seq_cst.  Taken by the holder of WORKER before it follows the chains: swap with 0, seq_cst.  A block whose bit was
+ * taken is seen in its chain; one that was linked later has its bit set later.
+ * D1     who holds WORKER and whose last batch succeeded finds every block with flushed < id <= committed in a
+ *        bucket whose bit is set.  Nobody else may rely on it.
+ * Death: of a writer between link and bit: the block is of no commit, and is unlinked.  Of a worker: the bits that it took
+ *        are lost; the next holder of WORKER looks at all buckets first.
+ */
+#define LKS_DIRTY_WORDS (LKS_MAX_BUCKETS / 64u)
+
 struct lks_shm {
     union {
         struct lks_shm_identity identity;
@@ -292,6 +310,7 @@ struct lks_shm {
     struct lks_shm_waiter waiters[LKS_MAX_WAITERS];
     struct lks_shm_commit ring[LKS_RING_SIZE];
     struct lks_a32 buckets[LKS_MAX_BUCKETS];
+    struct lks_a64 dirty[LKS_DIRTY_WORDS];
 };
 #define LKS_SHM_BYTES sizeof(struct lks_shm)
 

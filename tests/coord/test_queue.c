@@ -93,10 +93,12 @@ START_TEST(the_lock_is_handed_on_in_order_of_arrival)
 }
 END_TEST
 
-START_TEST(a_reservation_keeps_newcomers_out_and_expires)
+/* False: this process was stopped for so long that nobody was expected to come back. */
+static bool
+hand_to_one_who_is_away(struct lockstep_db *db)
 {
-    struct lockstep_db *db = attached_db();
     struct lks_place waiter, owner, newcomer;
+    bool reserved;
     uint64_t begin;
     lks_place_init(&waiter, 1);
     lks_place_init(&owner, 2);
@@ -105,8 +107,9 @@ START_TEST(a_reservation_keeps_newcomers_out_and_expires)
     ck_assert_int_eq(lks_queue_wait(db, &waiter, 3 * LKS_NS_PER_MS), LOCKSTEP_TIMEOUT);
     begin = lks_clock_ns();
     lks_queue_unlock(db);
-    /* It goes to the one who waits, though it is away now, unless this test was stopped for long. */
-    if (writer_state(db) == LKS_WRITER_RESERVED) {
+    /* It goes to the one who waits, though it is away now. */
+    reserved = writer_state(db) == LKS_WRITER_RESERVED;
+    if (reserved) {
         enum lockstep_status status = lks_queue_take(db, &newcomer);
         ck_assert(status == LOCKSTEP_BUSY || lks_clock_ns() - begin > LKS_RESERVED_NS);
         if (status == LOCKSTEP_BUSY) {
@@ -117,6 +120,15 @@ START_TEST(a_reservation_keeps_newcomers_out_and_expires)
         lks_queue_unlock(db);
     }
     lks_queue_leave(db, &waiter);
+    return reserved;
+}
+
+START_TEST(a_reservation_keeps_newcomers_out_and_expires)
+{
+    struct lockstep_db *db = attached_db();
+    int tries = 0;
+    while (!hand_to_one_who_is_away(db))
+        ck_assert_int_lt(++tries, 100);
     close_db(db);
 }
 END_TEST
@@ -160,6 +172,87 @@ START_TEST(with_no_entry_left_waiting_is_refused_and_ghosts_make_room)
     for (i = 0; i < LKS_MAX_WAITERS; i++)
         lks_a32_set_release(&db->shm->waiters[i].word, 0);
     close_db(db);
+}
+END_TEST
+
+/* As if `count` connections of another process had been waiting for `wait_ns`. */
+static void
+fill_queue(struct lockstep_db *db, uint32_t count, uint64_t wait_ns)
+{
+    uint32_t i;
+    for (i = 0; i < count; i++) {
+        struct lks_shm_waiter *w = &db->shm->waiters[i];
+        lks_a64_set_relaxed(&w->sequence, i == 1 ? 1 : 100 + i);
+        lks_a64_set_relaxed(&w->since_ns, lks_clock_ns() - wait_ns);
+        lks_a32_set_release(&w->word, lks_waiter_word(3, LKS_WAITER_WAITING));
+    }
+    lks_a32_max(&db->shm->state.waiters_high, count);
+    lks_a32_or(&db->shm->state.queue_flags, LKS_QUEUE_WAITERS | LKS_QUEUE_STARVING);
+}
+
+/* Takes the lock and gives it back, in a turn that has lasted for turn_ns. */
+static enum lks_writer_state
+pass_through(struct lockstep_db *db, struct lks_place *place, uint64_t turn_ns)
+{
+    ck_assert_int_eq(lks_queue_take(db, place), LOCKSTEP_OK);
+    if (turn_ns != 0)
+        lks_a64_set_relaxed(&db->shm->state.turn_since_ns, lks_clock_ns() - turn_ns);
+    lks_queue_unlock(db);
+    return writer_state(db);
+}
+
+START_TEST(an_owner_that_comes_back_at_once_has_its_turn_and_no_more)
+{
+    struct lockstep_db *db = memory_db(12);
+    struct lks_place place;
+    uint64_t word;
+    lks_place_init(&place, 1);
+    fill_queue(db, 3, 10 * LKS_STARVING_NS);
+    lks_a64_set_relaxed(&db->shm->state.turn_since_ns, 1); /* somebody else's */
+    /* A new owner's turn begins; that the others have waited for long does not end it. */
+    ck_assert_int_eq(pass_through(db, &place, 0), LKS_WRITER_FREE);
+    ck_assert_uint_le(lks_clock_ns() - lks_a64_relaxed(&db->shm->state.turn_since_ns), LONG_NS);
+    ck_assert_int_eq(pass_through(db, &place, LKS_TURN_NS / 4), LKS_WRITER_FREE);
+    ck_assert_int_eq(pass_through(db, &place, LKS_TURN_NS), LKS_WRITER_RESERVED);
+    word = lks_a64_acquire(&db->shm->state.writer);
+    ck_assert_uint_eq(lks_writer_client(word), 3);
+    ck_assert_uint_eq(lks_writer_waiter(word), 1); /* the one with the lowest number */
+    memory_db_free(db);
+}
+END_TEST
+
+START_TEST(with_many_who_wait_turns_are_shorter)
+{
+    struct lockstep_db *db = memory_db(12);
+    struct lks_place place;
+    lks_place_init(&place, 1);
+    fill_queue(db, 500, 10 * LKS_STARVING_NS);
+    ck_assert_int_eq(pass_through(db, &place, LKS_ROUND_NS / 400), LKS_WRITER_RESERVED);
+    memory_db_free(db);
+}
+END_TEST
+
+START_TEST(a_turn_waits_for_those_who_have_waited_for_long_enough)
+{
+    struct lockstep_db *db = memory_db(12);
+    struct lks_place place;
+    lks_place_init(&place, 1);
+    fill_queue(db, 1, 0);
+    ck_assert_int_eq(pass_through(db, &place, 1), LKS_WRITER_FREE);
+    memory_db_free(db);
+}
+END_TEST
+
+START_TEST(a_long_transaction_uses_its_turn_up)
+{
+    struct lockstep_db *db = memory_db(12);
+    struct lks_place place;
+    lks_place_init(&place, 1);
+    ck_assert_int_eq(lks_queue_take(db, &place), LOCKSTEP_OK);
+    fill_queue(db, 1, 10 * LKS_STARVING_NS); /* came while the lock was ours */
+    lks_queue_unlock(db);
+    ck_assert_int_eq(writer_state(db), LKS_WRITER_RESERVED);
+    memory_db_free(db);
 }
 END_TEST
 
@@ -275,6 +368,10 @@ main(void)
     tcase_add_test(tcase, a_reservation_keeps_newcomers_out_and_expires);
     tcase_add_test(tcase, whoever_waits_for_a_free_lock_has_it_reserved);
     tcase_add_test(tcase, with_no_entry_left_waiting_is_refused_and_ghosts_make_room);
+    tcase_add_test(tcase, an_owner_that_comes_back_at_once_has_its_turn_and_no_more);
+    tcase_add_test(tcase, with_many_who_wait_turns_are_shorter);
+    tcase_add_test(tcase, a_turn_waits_for_those_who_have_waited_for_long_enough);
+    tcase_add_test(tcase, a_long_transaction_uses_its_turn_up);
     tcase_add_test(tcase, the_lock_of_a_dead_process_is_taken_over);
     tcase_add_test(tcase, a_waiter_that_dies_holds_nobody_up);
     tcase_add_test(tcase, processes_exclude_each_other);
