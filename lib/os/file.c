@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 static __thread int last_errno;
@@ -163,36 +164,38 @@ lks_file_punch(int fd, uint64_t offset, uint64_t size_bytes)
     return rc == 0 ? LOCKSTEP_OK : failed();
 }
 
-static void
-fill_stat(const struct stat *st, struct lks_file_stat *out)
+/*
+ * Not stat(): that also asks for the times, and then Linux gives the file a new time with its next write, where it
+ * would not have otherwise, and each sync has to write the inode too.
+ */
+static enum lockstep_status
+look(int fd, const char *path, int flags, struct lks_file_stat *out)
 {
-    out->id.device = (uint64_t)st->st_dev;
-    out->id.inode = (uint64_t)st->st_ino;
-    out->size_bytes = (uint64_t)st->st_size;
-    out->mode = (uint32_t)st->st_mode & 07777u;
-    out->uid = st->st_uid;
-    out->gid = st->st_gid;
-    out->links = (uint64_t)st->st_nlink;
+    struct statx st;
+    if (statx(fd, path, flags,
+              STATX_TYPE | STATX_MODE | STATX_NLINK | STATX_UID | STATX_GID | STATX_INO | STATX_SIZE,
+              &st) != 0)
+        return failed();
+    out->id.device = (uint64_t)makedev(st.stx_dev_major, st.stx_dev_minor);
+    out->id.inode = st.stx_ino;
+    out->size_bytes = st.stx_size;
+    out->mode = st.stx_mode & 07777u;
+    out->uid = st.stx_uid;
+    out->gid = st.stx_gid;
+    out->links = st.stx_nlink;
+    return LOCKSTEP_OK;
 }
 
 enum lockstep_status
 lks_file_stat_fd(int fd, struct lks_file_stat *out_stat)
 {
-    struct stat st;
-    if (fstat(fd, &st) != 0)
-        return failed();
-    fill_stat(&st, out_stat);
-    return LOCKSTEP_OK;
+    return look(fd, "", AT_EMPTY_PATH, out_stat);
 }
 
 enum lockstep_status
 lks_file_stat_path(const char *path, struct lks_file_stat *out_stat)
 {
-    struct stat st;
-    if (stat(path, &st) != 0)
-        return failed();
-    fill_stat(&st, out_stat);
-    return LOCKSTEP_OK;
+    return look(AT_FDCWD, path, 0, out_stat);
 }
 
 void

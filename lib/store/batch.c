@@ -43,9 +43,9 @@ struct batch {
     bool sync;
     bool shrink;        /* nobody needs what lies beyond `size` */
     bool sealed;
+    bool settled;       /* what the store remembers of the file is true */
     struct change *changes;
     size_t count, capacity;
-    unsigned char *run;
 };
 
 static enum lockstep_status
@@ -86,7 +86,12 @@ collect_changes(struct batch *batch)
     size_t i, n = 0;
     enum lockstep_status status;
     lks_reader_walk(batch->db, &batch->pin);
-    status = lks_pagetable_walk(batch->db->shm, batch->g, collect, batch);
+    /* The marks that this takes are lost if the batch fails: then the next one looks everywhere. */
+    batch->settled = batch->store->settled;
+    batch->store->settled = false;
+    status = batch->settled
+                 ? lks_pagetable_walk_dirty(batch->db->shm, batch->g, batch->target, collect, batch)
+                 : lks_pagetable_walk(batch->db->shm, batch->g, collect, batch);
     /* What was found stays linked: the pin keeps the newest version <= target of each unit. */
     lks_reader_rest(batch->db, &batch->pin);
     if (status != LOCKSTEP_OK)
@@ -146,6 +151,16 @@ counter_after(const struct batch *batch)
         return lks_a64_relaxed(&batch->db->shm->state.file_counter);
     return lks_dbfile_counter_in(
         lks_chunk_data(batch->db->shm, batch->g, batch->changes[0].block), lks_unit_bytes(batch->g));
+}
+
+static uint32_t
+page_size_after(const struct batch *batch)
+{
+    if (batch->count == 0 || batch->changes[0].unit_no != 0)
+        return batch->page_size;
+    return lks_dbfile_page_size_in(
+        lks_chunk_data(batch->db->shm, batch->g, batch->changes[0].block), lks_unit_bytes(batch->g),
+        lks_unit_bytes(batch->g));
 }
 
 static void
@@ -252,11 +267,11 @@ journal_range(struct batch *batch, uint64_t first, uint64_t last)
             n = at_once;
         if (n > pages - page)
             n = pages - page;
-        status = read_file(batch, page * page_size, batch->run, (size_t)(n * page_size));
+        status = read_file(batch, page * page_size, batch->store->run, (size_t)(n * page_size));
         for (i = 0; i < n && status == LOCKSTEP_OK; i++)
             if (page + i != lock_page)
                 status = lks_journal_add(batch->store->journal, (uint32_t)(page + i + 1),
-                                         batch->run + i * page_size);
+                                         batch->store->run + i * page_size);
         page += n;
     }
     return status;
@@ -306,12 +321,13 @@ write_changes(struct batch *batch)
     const struct lockstep_db *db = batch->db;
     uint32_t unit = lks_unit_bytes(batch->g);
     enum lockstep_status status = LOCKSTEP_OK;
+    uint64_t file_end = batch->file_size;
     size_t i = 0;
     while (i < batch->count && status == LOCKSTEP_OK) {
         uint64_t begin = (uint64_t)batch->changes[i].unit_no << batch->g->unit_log2;
         size_t bytes = 0;
         do {
-            memcpy(batch->run + bytes, lks_chunk_data(db->shm, batch->g, batch->changes[i].block),
+            memcpy(batch->store->run + bytes, lks_chunk_data(db->shm, batch->g, batch->changes[i].block),
                    unit);
             bytes += unit;
             i++;
@@ -319,16 +335,14 @@ write_changes(struct batch *batch)
                  (uint64_t)batch->changes[i].unit_no << batch->g->unit_log2 == begin + bytes);
         if (begin + bytes > batch->file_size_after)
             bytes = (size_t)(batch->file_size_after - begin);
-        lks_dbfile_set_tripwire(begin, batch->run, bytes);
-        status = db->io->write(batch->store->database, begin, batch->run, bytes);
+        lks_dbfile_set_tripwire(begin, batch->store->run, bytes);
+        status = db->io->write(batch->store->database, begin, batch->store->run, bytes);
         LKS_CRASH_POINT("batch:wrote-run");
+        if (begin + bytes > file_end)
+            file_end = begin + bytes;
     }
-    if (status == LOCKSTEP_OK) {
-        uint64_t now = 0;
-        status = db->io->size(batch->store->database, &now);
-        if (status == LOCKSTEP_OK && now != batch->file_size_after)
-            status = db->io->truncate(batch->store->database, batch->file_size_after);
-    }
+    if (status == LOCKSTEP_OK && file_end != batch->file_size_after)
+        status = db->io->truncate(batch->store->database, batch->file_size_after);
     LKS_CRASH_POINT("batch:wrote-all");
     if (status == LOCKSTEP_OK && batch->sync)
         status = db->io->sync(batch->store->database);
@@ -344,11 +358,11 @@ wake_all(struct lks_shm_state *state)
 }
 
 static void
-publish_flushed(struct batch *batch, uint64_t counter)
+publish_flushed(struct batch *batch)
 {
     struct lks_shm_state *state = &batch->db->shm->state;
     lks_a64_set_relaxed(&state->file_size, batch->file_size_after);
-    lks_a64_set_relaxed(&state->file_counter, counter);
+    lks_a64_set_relaxed(&state->file_counter, lks_a64_relaxed(&state->next_counter));
     LKS_CRASH_POINT("batch:publishing");
     /* Release: the file has it.  Pairs with the acquire in lks_sweep(). */
     lks_a64_set_release(&state->flushed, batch->target);
@@ -387,31 +401,45 @@ undo(struct batch *batch)
         batch->store->clean = true;
 }
 
+/*
+ * The file as a rollback will find it.  To ask for its size is not cheap: who looks at a file's times makes Linux give
+ * it a new one with the next write, and then every sync has to write the inode too.
+ */
+static enum lockstep_status
+look_at_file(struct batch *batch)
+{
+    struct lockstep_db *db = batch->db;
+    struct lks_shm_state *state = &db->shm->state;
+    uint64_t counter = 0;
+    enum lockstep_status status;
+    if (batch->settled) {
+        batch->file_size = batch->store->file_size;
+        batch->page_size = batch->store->page_size;
+        return LOCKSTEP_OK;
+    }
+    status = db->io->size(batch->store->database, &batch->file_size);
+    if (status == LOCKSTEP_OK)
+        status = lks_dbfile_look(db, lks_unit_bytes(batch->g), &batch->page_size, &counter);
+    if (status != LOCKSTEP_OK)
+        return status;
+    /* A worker that died after its batch and before it said so left the words of the state before. */
+    lks_a64_set_relaxed(&state->file_size, batch->file_size);
+    lks_a64_set_relaxed(&state->file_counter, counter);
+    return LOCKSTEP_OK;
+}
+
 /* Steps 3 to 8. */
 static enum lockstep_status
 write_batch(struct batch *batch)
 {
     struct lockstep_db *db = batch->db;
-    struct lks_shm_state *state = &db->shm->state;
-    uint64_t counter = 0;
     enum lockstep_status status = collect_changes(batch);
     if (status == LOCKSTEP_OK)
-        status = db->io->size(batch->store->database, &batch->file_size);
-    if (status == LOCKSTEP_OK)
-        status = lks_dbfile_page_size(db, lks_unit_bytes(batch->g), &batch->page_size);
+        status = look_at_file(batch);
     if (status == LOCKSTEP_OK)
         status = open_journal(batch);
     if (status == LOCKSTEP_OK)
-        status = lks_dbfile_counter(db, &counter);
-    if (status == LOCKSTEP_OK) {
-        /*
-         * What a rollback will find.  A worker that died after its batch and before it said so left the words of
-         * the state before.
-         */
-        lks_a64_set_relaxed(&state->file_size, batch->file_size);
-        lks_a64_set_relaxed(&state->file_counter, counter);
         status = announce(batch);
-    }
     /* After the wait for WRITER that may be in there: stock readers are kept out for the writing only. */
     if (status == LOCKSTEP_OK)
         status = lks_lockset_stock_exclude(&db->locks, STOCK_WAIT_MS);
@@ -425,15 +453,16 @@ write_batch(struct batch *batch)
     if (status == LOCKSTEP_OK)
         status = write_changes(batch);
     if (status == LOCKSTEP_OK)
-        status = lks_dbfile_counter(db, &counter);
-    if (status == LOCKSTEP_OK)
         status = lks_journal_invalidate(batch->store->journal, batch->sync);
     if (status != LOCKSTEP_OK) {
         undo(batch);
         return status;
     }
     LKS_CRASH_POINT("batch:invalidated");
-    publish_flushed(batch, counter);
+    publish_flushed(batch);
+    batch->store->file_size = batch->file_size_after;
+    batch->store->page_size = page_size_after(batch);
+    batch->store->settled = true;
     /* A huge batch's journal is not kept; failing to is no loss. */
     if (lks_journal_trim(batch->store->journal, 4u << 20) != LOCKSTEP_OK)
         lks_log(LKS_WARNING, "%s: cannot give back the space of %s: %s", db->path, db->journal_path,
@@ -537,7 +566,7 @@ prepare(struct lockstep_db *db, bool *out_worker)
         status = lks_lockset_take(&db->locks, LKS_BYTE_WORKER, LKS_LOCK_EXCLUSIVE);
         if (status != LOCKSTEP_OK)
             return status;
-        store->clean = false;
+        store->clean = store->settled = false;
         LKS_CRASH_POINT("batch:worker");
     }
     lks_a32_set_relaxed(&db->shm->state.worker, db->client + 1);
@@ -572,8 +601,9 @@ run_locked(struct lockstep_db *db, bool *out_worker)
     enum lockstep_status status;
 
     lks_os_set_errno(0);
-    batch.run = malloc(RUN_BYTES);
-    if (batch.run == NULL)
+    if (batch.store->run == NULL)
+        batch.store->run = malloc(RUN_BYTES);
+    if (batch.store->run == NULL)
         return LOCKSTEP_NOMEM;
     status = prepare(db, out_worker);
     if (status == LOCKSTEP_OK)
@@ -585,7 +615,6 @@ run_locked(struct lockstep_db *db, bool *out_worker)
     else if (status == LOCKSTEP_OK)
         batch.store->failed_logged_ns = 0;
     free(batch.changes);
-    free(batch.run);
     return status;
 }
 
@@ -603,7 +632,9 @@ resign_locked(struct lockstep_db *db)
         lks_lockset_stock_admit(&db->locks);
         lks_lockset_drop(&db->locks, LKS_BYTE_WORKER);
     }
-    store->clean = false;
+    store->clean = store->settled = false;
+    free(store->run);
+    store->run = NULL;
 }
 
 enum lockstep_status

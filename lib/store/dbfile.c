@@ -65,24 +65,19 @@ read_head(struct lockstep_db *db, unsigned char head[HEADER_BYTES], bool *out_sq
     return status;
 }
 
-enum lockstep_status
-lks_dbfile_page_size(struct lockstep_db *db, uint32_t otherwise, uint32_t *out_page_size)
+uint32_t
+lks_dbfile_page_size_in(const void *start, size_t size, uint32_t otherwise)
 {
-    unsigned char head[HEADER_BYTES];
-    bool sqlite;
-    enum lockstep_status status = read_head(db, head, &sqlite);
-    uint32_t size = otherwise;
-    if (status != LOCKSTEP_OK)
-        return status;
-    if (sqlite) {
-        size = (uint32_t)head[16] << 8 | head[17];
-        if (size == 1)
-            size = 65536;
-        if (size < 512 || size > 65536 || (size & (size - 1)) != 0)
-            size = otherwise;
-    }
-    *out_page_size = size;
-    return LOCKSTEP_OK;
+    const unsigned char *head = start;
+    uint32_t page_size;
+    if (!is_sqlite(head, size))
+        return otherwise;
+    page_size = (uint32_t)head[16] << 8 | head[17];
+    if (page_size == 1)
+        page_size = 65536;
+    if (page_size < 512 || page_size > 65536 || (page_size & (page_size - 1)) != 0)
+        return otherwise;
+    return page_size;
 }
 
 static uint32_t
@@ -98,6 +93,20 @@ lks_dbfile_counter_in(const void *start, size_t size)
     if (!is_sqlite(head, size))
         return 0;
     return (uint64_t)big_endian(head + 24) << 32 | big_endian(head + 92);
+}
+
+enum lockstep_status
+lks_dbfile_look(struct lockstep_db *db, uint32_t otherwise, uint32_t *out_page_size,
+                uint64_t *out_counter)
+{
+    unsigned char head[HEADER_BYTES];
+    bool sqlite;
+    enum lockstep_status status = read_head(db, head, &sqlite);
+    if (status != LOCKSTEP_OK)
+        return status;
+    *out_page_size = lks_dbfile_page_size_in(head, sqlite ? sizeof head : 0, otherwise);
+    *out_counter = lks_dbfile_counter_in(head, sqlite ? sizeof head : 0);
+    return LOCKSTEP_OK;
 }
 
 enum lockstep_status

@@ -24,13 +24,14 @@ LKS_CHECKED enum lockstep_status lks_dbfile_open(struct lockstep_db *db);
 void lks_dbfile_close(struct lockstep_db *db);
 /* Does the name still lead to the file?  Else its journal would lie beside another one: IOERR. */
 LKS_CHECKED enum lockstep_status lks_dbfile_check_place(struct lockstep_db *db);
-/* From SQLite's header, `otherwise` if the file has none. */
-LKS_CHECKED enum lockstep_status lks_dbfile_page_size(struct lockstep_db *db, uint32_t otherwise,
-                                                      uint32_t *out_page_size);
+/* From SQLite's header: the page size, `otherwise` if there is none; and what lks_dbfile_counter() says. */
+LKS_CHECKED enum lockstep_status lks_dbfile_look(struct lockstep_db *db, uint32_t otherwise,
+                                                 uint32_t *out_page_size, uint64_t *out_counter);
 /* What changes with every commit of SQLite's: change counter << 32 | version-valid-for; 0 without header. */
 LKS_CHECKED enum lockstep_status lks_dbfile_counter(struct lockstep_db *db, uint64_t *out_counter);
 /* The same of a buffer that holds the start of the file. */
 uint64_t lks_dbfile_counter_in(const void *start, size_t size);
+uint32_t lks_dbfile_page_size_in(const void *start, size_t size, uint32_t otherwise);
 /* Rolls back a hot journal, whoever left it.  Stock readers are excluded. */
 LKS_CHECKED enum lockstep_status lks_dbfile_rollback(struct lockstep_db *db, bool *out_rolled_back);
 /* Writes byte 18 if the file is SQLite's and has another value there. */

@@ -77,6 +77,13 @@ count_used(struct lks_shm *shm, uint32_t change)
     lks_a32_set_relaxed(&shm->state.blocks_used, lks_a32_relaxed(&shm->state.blocks_used) + change);
 }
 
+/* After the link, never before: see D1 in shm/layout.h. */
+static void
+mark_dirty(struct lks_shm *shm, uint32_t bucket)
+{
+    lks_a64_or(&shm->dirty[bucket / 64], (uint64_t)1 << bucket % 64);
+}
+
 void
 lks_pagetable_link(struct lks_shm *shm, const struct lks_geometry *g, uint32_t block)
 {
@@ -86,6 +93,8 @@ lks_pagetable_link(struct lks_shm *shm, const struct lks_geometry *g, uint32_t b
     lks_a32_set_relaxed(&b->next, lks_a32_relaxed(bucket));
     LKS_CRASH_POINT("pagetable:linking");
     lks_a32_set_release(bucket, block);
+    LKS_CRASH_POINT("pagetable:marking");
+    mark_dirty(shm, lks_pagetable_bucket_no(lks_a32_relaxed(&b->unit_no)));
     count_used(shm, 1);
     LKS_CRASH_POINT("pagetable:linked");
 }
@@ -128,24 +137,61 @@ lks_pagetable_unlink(struct lks_shm *shm, const struct lks_geometry *g, uint32_t
     return LOCKSTEP_OK;
 }
 
+/* One chain.  *out_newest: the largest id in it. */
+static enum lockstep_status
+walk_bucket(struct lks_shm *shm, const struct lks_geometry *g, uint32_t bucket, lks_pagetable_visit visit,
+            void *arg, uint64_t *out_newest)
+{
+    struct walk w = walk_begin(shm, g);
+    uint32_t block = lks_a32_acquire(&shm->buckets[bucket]);
+    uint64_t newest = 0;
+    while (block != 0) {
+        const struct lks_shm_block *b;
+        enum lockstep_status status;
+        if (!walk_may(&w, block))
+            return LOCKSTEP_CORRUPT;
+        b = lks_chunk_block(shm, g, block);
+        if (lks_a64_relaxed(&b->id) > newest)
+            newest = lks_a64_relaxed(&b->id);
+        status = visit(arg, block, b);
+        if (status != LOCKSTEP_OK)
+            return status;
+        block = lks_a32_acquire(&b->next);
+    }
+    *out_newest = newest;
+    return LOCKSTEP_OK;
+}
+
 enum lockstep_status
 lks_pagetable_walk(struct lks_shm *shm, const struct lks_geometry *g, lks_pagetable_visit visit,
                    void *arg)
 {
+    enum lockstep_status status = LOCKSTEP_OK;
+    uint64_t newest;
     uint32_t i;
-    for (i = 0; i < LKS_MAX_BUCKETS; i++) {
-        struct walk w = walk_begin(shm, g);
-        uint32_t block = lks_a32_acquire(&shm->buckets[i]);
-        while (block != 0) {
-            const struct lks_shm_block *b;
-            enum lockstep_status status;
-            if (!walk_may(&w, block))
-                return LOCKSTEP_CORRUPT;
-            b = lks_chunk_block(shm, g, block);
-            status = visit(arg, block, b);
+    for (i = 0; i < LKS_MAX_BUCKETS && status == LOCKSTEP_OK; i++)
+        status = walk_bucket(shm, g, i, visit, arg, &newest);
+    return status;
+}
+
+enum lockstep_status
+lks_pagetable_walk_dirty(struct lks_shm *shm, const struct lks_geometry *g, uint64_t up_to,
+                         lks_pagetable_visit visit, void *arg)
+{
+    uint32_t word;
+    for (word = 0; word < LKS_DIRTY_WORDS; word++) {
+        uint64_t marks = lks_a64_relaxed(&shm->dirty[word]);
+        if (marks != 0)
+            marks = lks_a64_swap(&shm->dirty[word], 0);
+        while (marks != 0) {
+            uint32_t bucket = word * 64 + (uint32_t)__builtin_ctzll(marks);
+            uint64_t newest;
+            enum lockstep_status status = walk_bucket(shm, g, bucket, visit, arg, &newest);
             if (status != LOCKSTEP_OK)
                 return status;
-            block = lks_a32_acquire(&b->next);
+            if (newest > up_to)
+                mark_dirty(shm, bucket);
+            marks &= marks - 1;
         }
     }
     return LOCKSTEP_OK;

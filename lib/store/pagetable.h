@@ -10,11 +10,16 @@
 #include "base/status.h"
 #include "shm/chunk.h"
 
+static inline uint32_t
+lks_pagetable_bucket_no(uint32_t unit_no)
+{
+    /* Fibonacci hashing: neighbours go far apart. */
+    return (unit_no * 2654435769u) >> 16;
+}
 static inline struct lks_a32 *
 lks_pagetable_bucket(struct lks_shm *shm, uint32_t unit_no)
 {
-    /* Fibonacci hashing: neighbours go far apart. */
-    return &shm->buckets[(unit_no * 2654435769u) >> 16];
+    return &shm->buckets[lks_pagetable_bucket_no(unit_no)];
 }
 
 /* The first block of the unit with id <= snapshot; *out_block 0: none, look in the file. */
@@ -39,5 +44,12 @@ typedef enum lockstep_status (*lks_pagetable_visit)(void *arg, uint32_t block,
                                                     const struct lks_shm_block *b);
 LKS_CHECKED enum lockstep_status lks_pagetable_walk(struct lks_shm *shm, const struct lks_geometry *g,
                                                     lks_pagetable_visit visit, void *arg);
+/*
+ * The same for the buckets that are marked dirty, and takes the marks, but where a block has an id beyond `up_to`.
+ * Holding WORKER.  After an error marks are lost: only a walk of everything will do (D1).
+ */
+LKS_CHECKED enum lockstep_status lks_pagetable_walk_dirty(struct lks_shm *shm,
+                                                          const struct lks_geometry *g, uint64_t up_to,
+                                                          lks_pagetable_visit visit, void *arg);
 
 #endif

@@ -18,6 +18,7 @@ destroy_store(struct lockstep_db *db)
     pthread_cond_destroy(&store->worker_wake);
     lks_mutex_destroy(&store->worker_mutex);
     lks_mutex_destroy(&store->batch_mutex);
+    free(store->run);
     free(store);
     db->store = NULL;
 }

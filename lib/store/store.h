@@ -5,6 +5,10 @@
  * batch_mutex      guards the files and everything that writes behind, in this process
  * clean            batch_mutex; false: a dead worker's journal may be hot
  * database, journal  batch_mutex
+ * settled          batch_mutex: our last batch succeeded and WORKER was not given up since.  So the dirty marks can be
+ *                  trusted (D1 in shm/layout.h), and file_size and page_size are the file's
+ * file_size, page_size  batch_mutex, while settled
+ * run              batch_mutex: a buffer, kept while this process writes behind
  * place            batch_mutex: the worker's place in the writer queue
  * lent             batch_mutex: a connection of this process that owns WRITER waits for a batch, which may act
  *                  as the owner
@@ -26,6 +30,10 @@
 struct lks_store {
     struct lks_mutex batch_mutex;
     bool clean;
+    bool settled;
+    uint64_t file_size;
+    uint32_t page_size;
+    unsigned char *run;
     struct lks_io_file *database;
     struct lks_journal *journal;
     struct lks_place place;
