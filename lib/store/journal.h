@@ -56,7 +56,8 @@ LKS_CHECKED enum lockstep_status lks_journal_add(struct lks_journal *j, uint32_t
  * either cold or holds the database as it is: nothing may be written; invalidating it or beginning
  * again puts it right.
  *
- * With `sync` it survives a power cut, for two syncs of the file.  Without, nothing is synced; the
+ * With `sync` it survives a power cut, for two syncs of the file, or one where the batch is small and the one before
+ * it was small and synced too.  Without, nothing is synced; the
  * order of writes is the same, so that a process that dies at any instant leaves either no hot
  * journal or a whole one.
  */

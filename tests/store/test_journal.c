@@ -406,9 +406,9 @@ START_TEST(syncs_are_where_they_have_to_be_and_nowhere_else)
         bool seal, invalidate;
         const char *order;
     } rounds[] = {
-        {true, true, "swwsdHszs"}, {true, true, "wsHszs"},  {true, false, "wsHsz"},
-        {true, false, "swsHsz"},   {false, false, "wHz"},   {false, false, "wHz"},
-        {true, true, "swsHszs"},   {false, true, "wHzs"},
+        {true, true, "swwwsdHszs"}, {true, true, "wwHszs"}, {true, false, "wwHsz"},
+        {true, false, "swsHsz"},    {false, false, "wHz"},  {false, false, "wHz"},
+        {true, true, "swsHszs"},    {false, true, "wHzs"},  {true, true, "wwHszs"},
     };
     probe_init(&probe);
     j = open_journal(&probe.io, "a");
@@ -437,6 +437,43 @@ START_TEST(syncs_are_where_they_have_to_be_and_nowhere_else)
 }
 END_TEST
 
+/* One sync for records and header, if the loss of any sector would be found out, and there is room (W5). */
+START_TEST(only_small_batches_that_guard_each_sector_are_sealed_by_one_sync)
+{
+    static unsigned char page[1024];
+    struct probe probe;
+    struct lks_journal *j;
+    char order[64];
+    size_t from = 0;
+    unsigned round;
+    static const struct {
+        uint32_t pages;
+        int fill;
+        const char *order;
+    } rounds[] = {
+        {1, 0, "swwwsdHszs"}, {1, 0, "wwHszs"},  {62, 0, "wwHszs"},    {63, 0, "wwHszs"},
+        {63, 0, "wsHszs"},    {1, 0, "wwsHszs"}, {3, 0xff, "wsHszs"}, {3, 0xfe, "wwHszs"},
+        {70, 0, "wsHszs"},    {0, 0, "wwsHszs"}, {0, 0, "wHszs"},
+    };
+    probe_init(&probe);
+    j = open_journal(&probe.io, "a");
+    for (round = 0; round < sizeof rounds / sizeof rounds[0]; round++) {
+        uint32_t no;
+        memset(page, rounds[round].fill, sizeof page);
+        OK(lks_journal_begin(j, 1024, 102400));
+        for (no = 1; no <= rounds[round].pages; no++)
+            OK(lks_journal_add(j, no, page));
+        OK(lks_journal_seal(j, true));
+        OK(lks_journal_invalidate(j, true));
+        spell(&probe, from, order);
+        ck_assert_msg(strcmp(order, rounds[round].order) == 0, "%u: %s", round, order);
+        from = probe.call_count;
+    }
+    lks_journal_close(j);
+    probe_free(&probe);
+}
+END_TEST
+
 /* After a sync that failed the zeros of an invalidated header may never reach the disk. */
 START_TEST(zeros_whose_sync_failed_are_written_again)
 {
@@ -460,7 +497,7 @@ START_TEST(zeros_whose_sync_failed_are_written_again)
     OK(lks_journal_add(j, 1, page));
     OK(lks_journal_seal(j, true));
     spell(&probe, from, order);
-    ck_assert_str_eq(order, "zswsHs");
+    ck_assert_str_eq(order, "zswwsHs");
     from = probe.call_count;
     probe.fail_sync = 1;
     ck_assert_int_eq(lks_journal_invalidate(j, true), LOCKSTEP_IOERR);
@@ -511,6 +548,7 @@ main(void)
     tcase_add_test(c, a_hot_journal_is_not_begun_over);
     tcase_add_test(c, a_journal_file_that_was_removed_is_made_anew);
     tcase_add_test(c, syncs_are_where_they_have_to_be_and_nowhere_else);
+    tcase_add_test(c, only_small_batches_that_guard_each_sector_are_sealed_by_one_sync);
     tcase_add_test(c, zeros_whose_sync_failed_are_written_again);
     tcase_add_test(c, each_batch_has_its_own_nonce);
     suite_add_tcase(suite, c);

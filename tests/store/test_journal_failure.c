@@ -154,7 +154,7 @@ END_TEST
  * Stock SQLite and we must find a whole state, and none older than what was durable.
  */
 #define HISTORY_PAGE 1024u
-#define HISTORY_STATES 6u
+#define HISTORY_STATES 9u
 
 struct history {
     struct probe probe;
@@ -163,13 +163,18 @@ struct history {
     size_t acknowledged[HISTORY_STATES]; /* calls after which batch i is durable */
 };
 
-/* Pages that the checksum cannot tell from each other: the bytes that it samples are the same. */
+/*
+ * Pages that the checksum cannot tell from each other: the bytes that it samples are the same.  Every fifth page has
+ * 0xff in many of them, as what was blanked has.
+ */
 static void
 fill_page(unsigned char *page, uint32_t no, uint32_t version)
 {
     uint32_t i;
     for (i = 0; i < HISTORY_PAGE; i++)
-        page[i] = (unsigned char)(i % 200 == HISTORY_PAGE % 200 ? i : i * no + version);
+        page[i] = (unsigned char)(i % 200 != HISTORY_PAGE % 200 ? i * no + version
+                                  : no % 5 == 0 && i > 300      ? 0xff
+                                                                : i);
 }
 
 static struct bytes
@@ -222,7 +227,7 @@ write_database(const struct lks_io *io, struct lks_io_file *db, const struct byt
 static void
 trouble(struct history *h, struct dice *dice)
 {
-    h->probe.fail_at = h->probe.call_count + dice_roll(dice, 40);
+    h->probe.fail_at = h->probe.call_count + dice_roll(dice, 80);
     h->probe.fail_sync = dice_roll(dice, 8);
 }
 
@@ -247,7 +252,7 @@ live(struct history *h, struct dice *dice)
     OK(h->probe.io.open(&h->probe, "h", LKS_IO_DATABASE, &db));
     OK(lks_journal_open(&h->probe.io, "h-journal", &j));
     for (i = 1; i < HISTORY_STATES; i++) {
-        bool sync = dice_roll(dice, 2) == 0;
+        bool sync = dice_roll(dice, 5) != 0;
         h->states[i] = next_state(&h->states[i - 1], i, dice, changed);
         h->begun[i] = h->probe.call_count;
         do
@@ -262,9 +267,9 @@ live(struct history *h, struct dice *dice)
         h->probe.fail_at = SIZE_MAX;
         h->probe.fail_sync = 0;
         h->acknowledged[i] = sync ? h->probe.call_count : SIZE_MAX;
-        if (dice_roll(dice, 4) == 0)
+        if (dice_roll(dice, 8) == 0)
             OK(lks_journal_trim(j, 0));
-        if (dice_roll(dice, 4) == 0) {
+        if (dice_roll(dice, 8) == 0) {
             bool rolled_back;
             lks_journal_close(j);
             OK(lks_journal_rollback(&h->probe.io, "h-journal", db, &rolled_back));
@@ -288,7 +293,7 @@ end_of_history(struct history *h)
 
 /* A file of the disk while it is rebuilt. */
 struct image {
-    unsigned char data[1 << 17];
+    unsigned char data[1 << 18];
     size_t size;
 };
 
