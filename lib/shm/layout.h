@@ -289,12 +289,13 @@ struct lks_shm_state {
 /*
  * Which buckets hold something that is not written behind: bit b % 64 of dirty[b / 64] for bucket b.
  *
- * Set by the owner of WRITER after it has linked a block, and by the holder of WORKER where it left something for later: or,
- * seq_cst.  Taken by the holder of WORKER before it follows the chains: swap with 0, seq_cst.  A block whose bit was
- * taken is seen in its chain; one that was linked later has its bit set later.
+ * Set by the owner of WRITER for each block of a commit, after the blocks are linked and before `committed` reaches it, and
+ * by the holder of WORKER where it left something for later: or, seq_cst.  Taken by the holder of WORKER, at a snapshot,
+ * before it follows the chains: swap with 0, seq_cst.  A block whose bit was taken is seen in its chain; one whose bit is
+ * set later is of a later commit.
  * D1     who holds WORKER and whose last batch succeeded finds every block with flushed < id <= committed in a
  *        bucket whose bit is set.  Nobody else may rely on it.
- * Death: of a writer between link and bit: the block is of no commit, and is unlinked.  Of a worker: the bits that it took
+ * Death: of a writer between link and bit, or bit and commit: the block is of no commit, and is unlinked.  Of a worker: the bits that it took
  *        are lost; the next holder of WORKER looks at all buckets first.
  */
 #define LKS_DIRTY_WORDS (LKS_MAX_BUCKETS / 64u)

@@ -463,8 +463,12 @@ write_batch(struct batch *batch)
     batch->store->file_size = batch->file_size_after;
     batch->store->page_size = page_size_after(batch);
     batch->store->settled = true;
-    /* A huge batch's journal is not kept; failing to is no loss. */
-    if (lks_journal_trim(batch->store->journal, 4u << 20) != LOCKSTEP_OK)
+    /*
+     * A huge batch's journal is not kept; failing to give it up is no loss.  One of the usual size is: to have the filesystem
+     * find its blocks anew each time is dearer than to write them.
+     */
+    if (lks_journal_trim(batch->store->journal,
+                         lks_a64_relaxed(&db->shm->state.store_limit) / 2) != LOCKSTEP_OK)
         lks_log(LKS_WARNING, "%s: cannot give back the space of %s: %s", db->path, db->journal_path,
                 strerror(lks_os_errno()));
     return LOCKSTEP_OK;

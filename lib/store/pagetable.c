@@ -77,13 +77,6 @@ count_used(struct lks_shm *shm, uint32_t change)
     lks_a32_set_relaxed(&shm->state.blocks_used, lks_a32_relaxed(&shm->state.blocks_used) + change);
 }
 
-/* After the link, never before: see D1 in shm/layout.h. */
-static void
-mark_dirty(struct lks_shm *shm, uint32_t bucket)
-{
-    lks_a64_or(&shm->dirty[bucket / 64], (uint64_t)1 << bucket % 64);
-}
-
 void
 lks_pagetable_link(struct lks_shm *shm, const struct lks_geometry *g, uint32_t block)
 {
@@ -93,8 +86,6 @@ lks_pagetable_link(struct lks_shm *shm, const struct lks_geometry *g, uint32_t b
     lks_a32_set_relaxed(&b->next, lks_a32_relaxed(bucket));
     LKS_CRASH_POINT("pagetable:linking");
     lks_a32_set_release(bucket, block);
-    LKS_CRASH_POINT("pagetable:marking");
-    mark_dirty(shm, lks_pagetable_bucket_no(lks_a32_relaxed(&b->unit_no)));
     count_used(shm, 1);
     LKS_CRASH_POINT("pagetable:linked");
 }
@@ -135,6 +126,18 @@ lks_pagetable_unlink(struct lks_shm *shm, const struct lks_geometry *g, uint32_t
     count_used(shm, (uint32_t)-1);
     lks_freelist_give(shm, g, block);
     return LOCKSTEP_OK;
+}
+
+static void
+mark_bucket(struct lks_shm *shm, uint32_t bucket)
+{
+    lks_a64_or(&shm->dirty[bucket / 64], (uint64_t)1 << bucket % 64);
+}
+
+void
+lks_pagetable_mark_dirty(struct lks_shm *shm, uint32_t unit_no)
+{
+    mark_bucket(shm, lks_pagetable_bucket_no(unit_no));
 }
 
 /* One chain.  *out_newest: the largest id in it. */
@@ -190,7 +193,7 @@ lks_pagetable_walk_dirty(struct lks_shm *shm, const struct lks_geometry *g, uint
             if (status != LOCKSTEP_OK)
                 return status;
             if (newest > up_to)
-                mark_dirty(shm, bucket);
+                mark_bucket(shm, bucket);
             marks &= marks - 1;
         }
     }

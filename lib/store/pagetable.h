@@ -32,6 +32,8 @@ LKS_CHECKED enum lockstep_status lks_pagetable_oldest(struct lks_shm *shm, const
 
 /* Holding WRITER.  The block has its id, unit_no and data. */
 void lks_pagetable_link(struct lks_shm *shm, const struct lks_geometry *g, uint32_t block);
+/* After the link, and before the commit that the block is of: see D1 in shm/layout.h. */
+void lks_pagetable_mark_dirty(struct lks_shm *shm, uint32_t unit_no);
 /* Behind all others of its bucket: an older version than any there. */
 LKS_CHECKED enum lockstep_status lks_pagetable_append(struct lks_shm *shm, const struct lks_geometry *g,
                                                       uint32_t block);

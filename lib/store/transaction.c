@@ -453,6 +453,18 @@ lks_conn_truncate(struct lockstep_conn *conn, uint64_t size)
 
 /* Step 2. */
 static void
+mark_blocks(struct lockstep_conn *conn)
+{
+    struct lks_shm *shm = conn->db->shm;
+    size_t i;
+    for (i = 0; i < conn->block_count; i++)
+        lks_pagetable_mark_dirty(
+            shm, lks_a32_relaxed(&lks_chunk_block(shm, conn->g, conn->blocks[i])->unit_no));
+    LKS_CRASH_POINT("transaction:marked");
+}
+
+/* Step 3. */
+static void
 write_ring(struct lks_shm *shm, uint64_t id, uint64_t size)
 {
     struct lks_shm_commit *commit = &shm->ring[id % LKS_RING_SIZE];
@@ -475,6 +487,7 @@ lks_conn_publish(struct lockstep_conn *conn, enum lockstep_durability durability
         *out_ticket = conn->reader.snapshot;
         return LOCKSTEP_OK;
     }
+    mark_blocks(conn);
     write_ring(shm, id, conn->size);
     if (durability != LOCKSTEP_OFF)
         lks_a64_set_relaxed(&shm->state.sync_needed, id);

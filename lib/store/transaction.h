@@ -6,12 +6,13 @@
  *
  * A commit, in order (holding WRITER):
  *   1. the tripwire, if it is not set: when the writer begins, where an error can still be told;
- *   2. ring entry of id;
- *   3. sync_needed, if the commit wants more than OFF;
- *   4. committed = id (release): the commit;
- *   5. our slot moves to id;
- *   6. WRITER is let go; the worker is told; FULL waits for the ticket.
- * Death before 4: nothing happened, the next owner of WRITER unlinks the blocks.  After 4: committed.
+ *   2. the buckets of what was written are marked dirty;
+ *   3. ring entry of id;
+ *   4. sync_needed, if the commit wants more than OFF;
+ *   5. committed = id (release): the commit;
+ *   6. our slot moves to id;
+ *   7. WRITER is let go; the worker is told; FULL waits for the ticket.
+ * Death before 5: nothing happened, the next owner of WRITER unlinks the blocks.  After 5: committed.
  */
 #ifndef LKS_STORE_TRANSACTION_H
 #define LKS_STORE_TRANSACTION_H
@@ -60,7 +61,7 @@ LKS_CHECKED enum lockstep_status lks_conn_read(struct lockstep_conn *conn, uint6
 LKS_CHECKED enum lockstep_status lks_conn_write(struct lockstep_conn *conn, uint64_t offset,
                                                 const void *buf, size_t size);
 LKS_CHECKED enum lockstep_status lks_conn_truncate(struct lockstep_conn *conn, uint64_t size);
-/* Steps 2 to 5.  The connection owns WRITER still, and may begin the next commit. */
+/* Steps 2 to 6.  The connection owns WRITER still, and may begin the next commit. */
 LKS_CHECKED enum lockstep_status lks_conn_publish(struct lockstep_conn *conn,
                                                   enum lockstep_durability durability,
                                                   uint64_t *out_ticket);

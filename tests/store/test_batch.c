@@ -83,7 +83,7 @@ run_batch_here(const char *name)
     run_batch(hooked);
 }
 
-static const char *const points[] = {"pagetable:linking", "pagetable:marking", "pagetable:linked",
+static const char *const points[] = {"pagetable:linking", "pagetable:linked", "transaction:marked",
                                      "transaction:committing"};
 
 START_TEST(what_is_written_while_a_batch_runs_is_in_the_next_one)
