@@ -208,7 +208,7 @@ enum lks_block_state { LKS_BLOCK_FREE = 0, LKS_BLOCK_USED = 1 };
  * sync_needed      writer             WRITER            relaxed, before committed
  * unit_log2        writer             WRITER            release; 0 while it changes: see store/reunit.c
  * chunks           writer             WRITER            release, after the space is there
- * free_*, blocks_* writer             WRITER            relaxed
+ * free_*, warm_*, blocks_*  writer    WRITER            relaxed
  * flushed          worker             WORKER            release, after the batch is in the file
  * durable          worker             WORKER            release, after the last sync
  * file_*           worker             WORKER            relaxed, before flushed
@@ -253,10 +253,12 @@ struct lks_shm_state {
     struct lks_a64 hard_limit;
     _Alignas(64) struct lks_a32 free_head;
     struct lks_a32 free_tail;
-    struct lks_a32 free_count;
+    struct lks_a32 free_count; /* of both queues */
+    struct lks_a32 warm_head;
+    struct lks_a32 warm_tail;
+    struct lks_a32 warm_count;
     struct lks_a32 blocks_used; /* linked into chains */
     struct lks_a32 blocks_fresh; /* highest block ever handed out: beyond it nothing was touched */
-    struct lks_a32 pad0;
     struct lks_a64 sync_needed; /* newest commit that asked for more than OFF */
     struct lks_a64 swept_flushed; /* value of flushed that the last sweep used */
     _Alignas(64) struct lks_a64 flushed;

@@ -124,7 +124,7 @@ lks_pagetable_unlink(struct lks_shm *shm, const struct lks_geometry *g, uint32_t
     lks_a32_set_release(link, lks_a32_relaxed(&b->next));
     LKS_CRASH_POINT("pagetable:unlinked");
     count_used(shm, (uint32_t)-1);
-    lks_freelist_give(shm, g, block);
+    lks_freelist_give_warm(shm, g, block);
     return LOCKSTEP_OK;
 }
 

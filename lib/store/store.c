@@ -209,7 +209,7 @@ lks_store_take_block(struct lockstep_db *db, const struct lks_geometry *g, uint3
 
     if (block == 0)
         block = lks_freelist_take_fresh(shm, g);
-    if (block == 0 && lks_a32_relaxed(&state->free_head) != 0) {
+    if (block == 0 && lks_a32_relaxed(&state->free_count) != 0) {
         /* Fresh: also what this very transaction let go of. */
         lks_horizon_scan(shm, &db->horizon);
         block = lks_freelist_take(shm, g, db->horizon.walks);

@@ -159,7 +159,7 @@ lks_sweep_unit(struct lockstep_db *db, const struct lks_geometry *g, uint32_t ne
                 LKS_CRASH_POINT("sweep:pruned");
                 lks_a32_set_relaxed(&shm->state.blocks_used,
                                     lks_a32_relaxed(&shm->state.blocks_used) - 1);
-                lks_freelist_give(shm, g, block);
+                lks_freelist_give_warm(shm, g, block);
                 continue;
             }
             newer = b;

@@ -27,13 +27,13 @@ is_pending(const struct lks_shm_state *state)
            lks_a64_relaxed(&state->sync_wanted) > lks_a64_acquire(&state->durable);
 }
 
-/* Somebody waits, or the store is a quarter full. */
+/* Somebody waits, or the store is half full: from three quarters on writers would have to. */
 static bool
 is_urgent(const struct lockstep_db *db)
 {
     const struct lks_shm_state *state = &db->shm->state;
     return lks_a64_relaxed(&state->sync_wanted) > lks_a64_acquire(&state->durable) ||
-           lks_store_used_bytes(db) > lks_a64_relaxed(&state->store_limit) / 4;
+           lks_store_used_bytes(db) > lks_a64_relaxed(&state->store_limit) / 2;
 }
 
 void

@@ -152,6 +152,44 @@ START_TEST(a_walk_visits_from_the_oldest_and_stops_when_told)
 }
 END_TEST
 
+START_TEST(warm_blocks_are_used_first_and_are_few)
+{
+    uint32_t i, n;
+    begin();
+    for (i = 1; i <= 256; i++)
+        (void)lks_freelist_take_fresh(db->shm, g);
+    ck_assert_int_eq(lks_chunk_grow(db->shm, g, -1, db->map_bytes), LOCKSTEP_OK);
+    for (i = 257; i <= 260; i++)
+        (void)lks_freelist_take_fresh(db->shm, g);
+    lks_freelist_give(db->shm, g, 1);
+    lks_freelist_give(db->shm, g, 2);
+    lks_freelist_give_warm(db->shm, g, 3);
+    memory_commit(db, 11, 0);
+    lks_freelist_give_warm(db->shm, g, 4);
+    ck_assert_uint_eq(take(), 3);
+    ck_assert_uint_eq(take(), 1); /* 4 was given after commit 11 */
+    memory_commit(db, 12, 0);
+    ck_assert_uint_eq(take(), 4);
+    ck_assert_uint_eq(take(), 2);
+    ck_assert_uint_eq(take(), 0);
+    /* The oldest of too many go behind the others. */
+    for (i = 1; i <= 260; i++)
+        lks_freelist_give_warm(db->shm, g, i);
+    ck_assert_uint_eq(lks_a32_relaxed(&db->shm->state.free_count), 260);
+    memory_commit(db, 13, 0);
+    for (i = 5; i <= 260; i++)
+        ck_assert_uint_eq(take(), i);
+    for (i = 1; i <= 4; i++)
+        ck_assert_uint_eq(take(), i);
+    n = lks_a32_relaxed(&db->shm->state.free_count);
+    ck_assert_uint_eq(n, 0);
+    ck_assert_uint_eq(take(), 0);
+    lks_freelist_give_warm(db->shm, g, 7);
+    memory_commit(db, 14, 0);
+    ck_assert_uint_eq(take(), 7);
+}
+END_TEST
+
 START_TEST(a_damaged_list_ends_the_walk_and_hands_out_nothing_wild)
 {
     struct seen seen = {.most = 16};
@@ -184,6 +222,7 @@ main(void)
     tcase_add_test(tcase, blocks_come_back_oldest_gate_first);
     tcase_add_test(tcase, a_refreed_block_is_usable_at_once);
     tcase_add_test(tcase, a_walk_visits_from_the_oldest_and_stops_when_told);
+    tcase_add_test(tcase, warm_blocks_are_used_first_and_are_few);
     tcase_add_test(tcase, a_damaged_list_ends_the_walk_and_hands_out_nothing_wild);
     return coordtest_main(suite);
 }
