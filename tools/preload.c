@@ -25,6 +25,7 @@ typedef int (*open_v2_fn)(const char *, sqlite3 **, int, const char *);
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static __thread int inside; /* SQLite, called from here, may call back in */
+static int ours_by_us; /* under the mutex: we registered it, no copy in the program itself */
 
 /* The function that would have been called without us. */
 static void *
@@ -44,10 +45,12 @@ become_default(void)
     if (now == NULL || strncmp(now->zName, "unix", 4) != 0)
         return SQLITE_OK;
     ours = sqlite3_vfs_find("lockstep");
-    if (ours != NULL)
+    if (ours != NULL && !ours_by_us)
         rc = sqlite3_vfs_register(ours, 1);
     else
+        /* Again: the tables went with sqlite3_shutdown(), too. */
         rc = lockstep_initialize(NULL, 1);
+    ours_by_us = ours_by_us || (ours == NULL && rc == SQLITE_OK);
     if (rc != SQLITE_OK)
         fprintf(stderr, "lockstep run: the VFS cannot be registered: %s\n", sqlite3_errstr(rc));
     return rc;
@@ -57,13 +60,19 @@ static int
 prepare(void)
 {
     initialize_fn initialize = (initialize_fn)next("sqlite3_initialize");
-    int rc = initialize != NULL ? initialize() : SQLITE_ERROR;
-    if (rc != SQLITE_OK || inside)
-        return rc;
+    int rc;
+    if (initialize == NULL)
+        return SQLITE_ERROR;
+    if (inside)
+        return initialize();
+    /* From here on: SQLite, as it initialises itself, calls functions that do the same, and is not yet to be used. */
     inside = 1;
-    pthread_mutex_lock(&mutex);
-    rc = become_default();
-    pthread_mutex_unlock(&mutex);
+    rc = initialize();
+    if (rc == SQLITE_OK) {
+        pthread_mutex_lock(&mutex);
+        rc = become_default();
+        pthread_mutex_unlock(&mutex);
+    }
     inside = 0;
     return rc;
 }

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "coord/lockname.h"
 #include "coord/meaning.h"
+#include "coord/registry.h"
 #include "coord/roster.h"
 #include "os/file.h"
 #include "os/map.h"
@@ -212,7 +213,7 @@ read_coordination(struct lockstep_inspection *in, const struct lks_shm *shm, uin
     return LOCKSTEP_OK;
 }
 
-/* Maps the file read-only for a moment.  Closing it must drop no lock of ours: the caller has looked. */
+/* Maps the file read-only for a moment.  Closing it must drop no lock of ours: see look(). */
 static enum lockstep_status
 open_coordination(struct lockstep_inspection *in)
 {
@@ -274,9 +275,6 @@ begin(const char *path, struct lockstep_inspection **out_inspection)
     in->database.coordination = LOCKSTEP_COORD_NONE;
     in->database.writer_age_ns = LOCKSTEP_UNKNOWN;
     in->database.pending_age_ns = LOCKSTEP_UNKNOWN;
-    status = read_byte_locks(in);
-    if (status != LOCKSTEP_OK)
-        goto fail;
     *out_inspection = in;
     return LOCKSTEP_OK;
 fail:
@@ -318,6 +316,34 @@ hold_locks_ourselves(const struct lockstep_inspection *in)
     return false;
 }
 
+/* What this process has mapped itself.  Attached, and stays so while we look. */
+static enum lockstep_status
+read_own(struct lockstep_inspection *in, const struct lockstep_db *db)
+{
+    struct lks_file_stat coord;
+    enum lockstep_status status = lks_file_stat_fd(db->locks.coord_fd, &coord);
+    return status == LOCKSTEP_OK ? read_coordination(in, db->shm, coord.size_bytes, db->locks.coord_fd)
+                                 : status;
+}
+
+/* Nobody of this process connects to the database or leaves it meanwhile. */
+static enum lockstep_status
+look(struct lockstep_db *db, void *arg)
+{
+    struct lockstep_inspection *in = arg;
+    enum lockstep_status status = read_byte_locks(in);
+    if (status != LOCKSTEP_OK)
+        return status;
+    if (db != NULL && lks_a32_acquire(&db->attached) != 0)
+        return read_own(in, db);
+    if (!hold_locks_ourselves(in))
+        return open_coordination(in);
+    set_problem(in, LOCKSTEP_COORD_HIDDEN,
+                "%s is in use by another copy of Lockstep in this process, which must not open it twice: only "
+                "the locks that the kernel shows are known", in->file_path[LKS_INSPECT_COORDINATION]);
+    return LOCKSTEP_OK;
+}
+
 enum lockstep_status
 lockstep_inspect_open(const char *path, struct lockstep_inspection **out_inspection)
 {
@@ -326,36 +352,13 @@ lockstep_inspect_open(const char *path, struct lockstep_inspection **out_inspect
     if (path == NULL || out_inspection == NULL)
         return LOCKSTEP_MISUSE;
     status = begin(path, &in);
+    if (status == LOCKSTEP_OK) {
+        status = lks_registry_visit(in->path, look, in);
+        if (status != LOCKSTEP_OK)
+            lockstep_inspect_close(in);
+    }
     if (status != LOCKSTEP_OK)
         return status;
-    if (hold_locks_ourselves(in))
-        set_problem(in, LOCKSTEP_COORD_HIDDEN,
-                    "%s is in use by this process, which must not open it twice: only the locks that the "
-                    "kernel shows are known", in->file_path[LKS_INSPECT_COORDINATION]);
-    else
-        status = open_coordination(in);
-    if (status != LOCKSTEP_OK) {
-        lockstep_inspect_close(in);
-        return status;
-    }
-    finish(in);
-    *out_inspection = in;
-    return LOCKSTEP_OK;
-}
-
-enum lockstep_status
-lks_inspect_shared(const char *path, const struct lks_shm *shm, uint64_t file_bytes, int coord_fd,
-                   struct lockstep_inspection **out_inspection)
-{
-    struct lockstep_inspection *in;
-    enum lockstep_status status = begin(path, &in);
-    if (status != LOCKSTEP_OK)
-        return status;
-    status = read_coordination(in, shm, file_bytes, coord_fd);
-    if (status != LOCKSTEP_OK) {
-        lockstep_inspect_close(in);
-        return status;
-    }
     finish(in);
     *out_inspection = in;
     return LOCKSTEP_OK;

@@ -223,3 +223,34 @@ lks_meaning_of_byte_locks(struct lockstep_lock_view *locks, size_t count,
             say_if_stopped(lock);
     }
 }
+
+const char *
+lockstep_place_name(enum lockstep_lock_place place)
+{
+    switch (place) {
+    case LOCKSTEP_PLACE_MEMORY: return "memory";
+    case LOCKSTEP_PLACE_COORDINATION: return "lockstep";
+    case LOCKSTEP_PLACE_DATABASE: return "database";
+    case LOCKSTEP_PLACE_SHM: return "shm";
+    }
+    return "";
+}
+
+/* The letters of proc(5). */
+const char *
+lockstep_process_state_name(char state)
+{
+    switch (state) {
+    case 0: return "";
+    case 'R': return "running";
+    case 'S': return "sleeping";
+    case 'D': return "disk";
+    case 'T': return "stopped";
+    case 't': return "traced";
+    case 'Z': return "zombie";
+    case 'X':
+    case 'x': return "dead";
+    case 'I': return "idle";
+    default: return "other";
+    }
+}

@@ -38,6 +38,10 @@ expect "a VFS that is asked for" "$stock" \
 expect "what it wrote" $'6\nok' "$("$LKS_SQLITE3" "$work/b.db" 'SELECT sum(a) FROM t; PRAGMA integrity_check')"
 expect "what it left" b.db "$(cd "$work" && ls -d b.db*)"
 
+# The shell shuts SQLite down as it begins, which forgets automatic extensions.
+expect "the tables" 1 "$("$lockstep" run -- "$LKS_SQLITE3" "$work/b.db" \
+    'SELECT count(*) FROM lockstep_clients' 2>&1)"
+
 status=0
 "$lockstep" run -- sh -c 'exit 7' || status=$?
 expect "the exit status" 7 "$status"
