@@ -151,6 +151,7 @@ coordination_of(enum lks_header_verdict verdict)
 {
     switch (verdict) {
     case LKS_HEADER_GOOD: return LOCKSTEP_COORD_LEFT; /* until somebody is found */
+    case LKS_HEADER_ALONE: return LOCKSTEP_COORD_LEFT;
     case LKS_HEADER_EMPTY: return LOCKSTEP_COORD_NONE;
     case LKS_HEADER_OTHER_BOOT:
     case LKS_HEADER_OTHER_FILE: return LOCKSTEP_COORD_OLD;
@@ -178,6 +179,23 @@ describe_left(struct lockstep_inspection *in)
                     "\"lockstep recover\" or the next connection through Lockstep clears up");
 }
 
+/* The mark of single-process mode, seen from another process.  DMS2 tells whether it lives. */
+static void
+describe_alone(struct lockstep_inspection *in)
+{
+    for (size_t i = 0; i < in->lock_count; i++)
+        if (in->locks[i].place == LOCKSTEP_PLACE_COORDINATION && strcmp(in->locks[i].name, "DMS2") == 0) {
+            set_problem(in, LOCKSTEP_COORD_LIVE,
+                        "A process uses this database alone (multi_process=0): what is in its memory it can tell "
+                        "itself, by PRAGMA lockstep_status and the tables lockstep_locks, lockstep_readers");
+            return;
+        }
+    set_problem(in, LOCKSTEP_COORD_LEFT,
+                "A process that used this database alone (multi_process=0) did not come to close it; asynchronous "
+                "commits that it had not yet written are lost. \"lockstep recover\" or the next connection through "
+                "Lockstep clears up");
+}
+
 static enum lockstep_status
 read_coordination(struct lockstep_inspection *in, const struct lks_shm *shm, uint64_t file_bytes,
                   int coord_fd)
@@ -193,6 +211,10 @@ read_coordination(struct lockstep_inspection *in, const struct lks_shm *shm, uin
         return status;
     verdict = lks_header_check(shm, file_bytes, &database.id, boot_id);
     in->database.coordination = coordination_of(verdict);
+    if (verdict == LKS_HEADER_ALONE) {
+        describe_alone(in);
+        return LOCKSTEP_OK;
+    }
     if (verdict != LKS_HEADER_GOOD) {
         set_problem(in, coordination_of(verdict), "%s %s", in->file_path[LKS_INSPECT_COORDINATION],
                     lks_header_words(verdict));
@@ -321,7 +343,12 @@ static enum lockstep_status
 read_own(struct lockstep_inspection *in, const struct lockstep_db *db)
 {
     struct lks_file_stat coord;
-    enum lockstep_status status = lks_file_stat_fd(db->locks.coord_fd, &coord);
+    enum lockstep_status status;
+    if (db->alone) {
+        in->alone = true;
+        return read_coordination(in, db->shm, LKS_SHM_BYTES, -1);
+    }
+    status = lks_file_stat_fd(db->locks.coord_fd, &coord);
     return status == LOCKSTEP_OK ? read_coordination(in, db->shm, coord.size_bytes, db->locks.coord_fd)
                                  : status;
 }

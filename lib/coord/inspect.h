@@ -45,6 +45,7 @@ struct lockstep_inspection {
     struct lks_process self;
     struct lockstep_process_view who[LKS_MAX_CLIENTS]; /* the process of client i */
     bool alive[LKS_MAX_CLIENTS];
+    bool alone;           /* the only client is this process, and no lock says so */
 };
 
 /* For roster.c. */
