@@ -202,7 +202,9 @@ lks_meaning_of_byte_locks(struct lockstep_lock_view *locks, size_t count,
             text = meaning_of(shm_meanings, sizeof shm_meanings / sizeof shm_meanings[0], lock);
             break;
         case LOCKSTEP_PLACE_DATABASE:
+            /* One that is alone is in no table. */
             if (is_client(clients, client_count, lock->process.pid) ||
+                holds(locks, count, lock->process.pid, LOCKSTEP_PLACE_COORDINATION, "DMS2") ||
                 lock->first_byte == SHARED_LAST_BYTE)
                 text = lockstep_meaning(lock);
             if (text == NULL)
