@@ -24,6 +24,11 @@ sqlite3_lockstep_init(sqlite3 *connection, char **out_error, const struct sqlite
     (void)api;
 #endif
     rc = lks_vfs_register(NULL, true);
+    if (rc == SQLITE_MISUSE) {
+        *out_error = sqlite3_mprintf("Lockstep is in this process already: the program is linked with it, or was "
+                                     "started by \"lockstep run\"; there is nothing to load");
+        return SQLITE_ERROR;
+    }
     if (rc != SQLITE_OK) {
         *out_error = sqlite3_mprintf("lockstep: cannot register the VFS: %s", sqlite3_errstr(rc));
         return rc;

@@ -308,7 +308,10 @@ announce(bool make_default)
 int
 lks_vfs_register(const char *parent_name, bool make_default)
 {
-    sqlite3_vfs *parent = sqlite3_vfs_find(parent_name);
+    sqlite3_vfs *parent = sqlite3_vfs_find(parent_name), *other = sqlite3_vfs_find("lockstep");
+    /* Two copies could not use one database: see lks_client_another_copy(). */
+    if (other != NULL && other != &lockstep_vfs)
+        return SQLITE_MISUSE;
     if (registered && (parent_name == NULL || parent == parent_vfs))
         return announce(make_default);
     if (parent == NULL || parent == &lockstep_vfs)
