@@ -173,7 +173,9 @@ may_write(const char *path)
 {
     if (access(path, R_OK | W_OK) == 0)
         return true;
-    lks_complain("%s: %s; this needs a user who may read and write the database", path, strerror(errno));
+    lks_complain("%s: %s; %s", path, strerror(errno),
+                 errno == EROFS ? "mount it for writing"
+                                : "this needs a user who may read and write the database");
     return false;
 }
 

@@ -156,7 +156,9 @@ START_TEST(a_kill_at_any_time_leaves_a_prefix_with_every_durable_commit)
 }
 END_TEST
 
-START_TEST(a_kill_loses_what_was_not_written_and_nothing_that_was_durable)
+/* How many of ten commits, five of them durable, are in the file after the kill. */
+static int64_t
+kept_after_kill(void)
 {
     struct stage stage;
     struct actor *victim;
@@ -171,10 +173,23 @@ START_TEST(a_kill_loses_what_was_not_written_and_nothing_that_was_durable)
     stage_stock_may_read(&stage, "killed");
     db = stage_stock(&stage, 0);
     ck_assert_int_eq(books_read(db, &books), SQLITE_OK);
-    ck_assert_int_eq(books.n, 3 + 5);
     sqlite3_close(db);
     lockstep_goes_on(&stage, "", "killed");
     stage_close(&stage);
+    return books.n - 3;
+}
+
+/* max_lag is a limit: the worker may come earlier, but not each time. */
+START_TEST(a_kill_loses_what_was_not_written_and_nothing_that_was_durable)
+{
+    int64_t kept = 10;
+    int i;
+    for (i = 0; i < 20 && kept == 10; i++) {
+        kept = kept_after_kill();
+        ck_assert_int_ge(kept, 5);
+        ck_assert_int_le(kept, 10);
+    }
+    ck_assert_int_lt(kept, 10);
 }
 END_TEST
 
