@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "vfs/vfstest.h"
@@ -172,6 +173,32 @@ START_TEST(from_outside_it_is_said_that_one_process_is_alone)
 }
 END_TEST
 
+/* The child neither writes into its parent's memory nor connects beside it. */
+START_TEST(a_child_of_fork_is_refused)
+{
+    sqlite3 *db = open_ours("a.db", ALONE), *own;
+    int status;
+    pid_t child;
+    must(db, "create table t(v); insert into t values(1)");
+    child = fork();
+    if (child == 0) {
+        own = open_ours("a.db", "");
+        _exit(code(db, "insert into t values(2)") == SQLITE_MISUSE &&
+                      (code(own, "insert into t values(3)") & 0xff) == SQLITE_BUSY
+                  ? 0
+                  : 1);
+    }
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_int_eq(status, 0);
+    /* That the child ended took no lock away. */
+    check_text(must(db, "select count(*) from lockstep_locks where lock='DMS2' and mode='WRITE'"), "1");
+    must(db, "insert into t values(4)");
+    check_text(must(db, "select group_concat(v) from t"), "1,4");
+    close_db(db);
+    check_ordinary("a.db");
+}
+END_TEST
+
 START_TEST(exit_without_close_writes_everything)
 {
     struct peer peer;
@@ -230,6 +257,7 @@ make_suite(void)
     tcase_add_test(tcase, a_busy_timeout_waits_for_it);
     tcase_add_test(tcase, what_dead_processes_left_is_written_first);
     tcase_add_test(tcase, from_outside_it_is_said_that_one_process_is_alone);
+    tcase_add_test(tcase, a_child_of_fork_is_refused);
     tcase_add_test(tcase, exit_without_close_writes_everything);
     tcase_add_test(tcase, it_answers_as_stock_sqlite_does);
     tcase_add_test(tcase, a_huge_transaction_is_bounded_and_its_memory_is_given_back);
