@@ -47,18 +47,6 @@ static const struct lks_command command = {
              "tells nothing: be root, outside of containers, to see all.",
 };
 
-static const char *
-file_word(enum lockstep_lock_place place)
-{
-    switch (place) {
-    case LOCKSTEP_PLACE_MEMORY: return "memory";
-    case LOCKSTEP_PLACE_COORDINATION: return "lockstep";
-    case LOCKSTEP_PLACE_DATABASE: return "database";
-    case LOCKSTEP_PLACE_SHM: return "shm";
-    }
-    return "";
-}
-
 static void
 add_row(struct lks_table *table, const struct lockstep_lock_view *lock)
 {
@@ -71,7 +59,7 @@ add_row(struct lks_table *table, const struct lockstep_lock_view *lock)
     if (lock->process.program[0] != '\0')
         lks_table_set(table, PROGRAM, "%s", lock->process.program);
     if (lock->process.state != 0)
-        lks_table_set(table, PSTATE, "%s", lks_render_process_state(lock->process.state));
+        lks_table_set(table, PSTATE, "%s", lockstep_process_state_name(lock->process.state));
     if (lock->connection != 0)
         lks_table_set(table, CONN, "%" PRIu32, lock->connection);
     if (lock->thread != 0)
@@ -81,7 +69,7 @@ add_row(struct lks_table *table, const struct lockstep_lock_view *lock)
         lks_table_set(table, SNAPSHOT, "%" PRIu64, lock->snapshot);
     if (lock->detail[0] != '\0')
         lks_table_set(table, DETAIL, "%s", lock->detail);
-    lks_table_set(table, FILE_, "%s", file_word(lock->place));
+    lks_table_set(table, FILE_, "%s", lockstep_place_name(lock->place));
     if (lock->place != LOCKSTEP_PLACE_MEMORY) {
         lks_table_set(table, START, "%" PRIu64, lock->first_byte);
         if (lock->last_byte != UINT64_MAX)

@@ -16,9 +16,9 @@ name_orphan(void *arg, const char *name)
     printf("%s was set aside: its commits are not in the database\n", name);
 }
 
-/* What was found; false if there is nothing to recover. */
+/* What was found; false if there is nothing to recover.  *out_lost: not everything can be. */
 static bool
-report_before(const struct lockstep_inspection *inspection, const char *path)
+report_before(const struct lockstep_inspection *inspection, const char *path, bool *out_lost)
 {
     const struct lockstep_database_view *database = lockstep_inspect_database(inspection);
     const struct lockstep_db_info *info = &database->info;
@@ -30,6 +30,8 @@ report_before(const struct lockstep_inspection *inspection, const char *path)
             printf("%s: closed to stock writers, without a coordination file\n", path);
             return true;
         }
+        if (header.unreadable)
+            return true; /* connecting will say why */
         printf("%s: nothing to recover\n", path);
         return database->problem[0] != '\0';
     case LOCKSTEP_COORD_LIVE:
@@ -37,6 +39,12 @@ report_before(const struct lockstep_inspection *inspection, const char *path)
                info->clients, info->clients == 1 ? "" : "es");
         return true;
     case LOCKSTEP_COORD_LEFT:
+        if (info->committed == 0) {
+            /* The mark of single-process mode. */
+            *out_lost = true;
+            printf("%s: left by a process that used it alone; commits that it had not written are lost\n", path);
+            return true;
+        }
         printf("%s: left by processes that died, %" PRIu64 " commits pending\n", path,
                info->committed > info->flushed ? info->committed - info->flushed : 0);
         return true;
@@ -52,13 +60,13 @@ static int
 recover(const char *path)
 {
     struct lockstep_inspection *inspection = lks_subject_open(path);
-    bool needed;
+    bool needed, lost = false;
     unsigned before = lks_subject_orphans(path, NULL, NULL), orphans;
     sqlite3 *db;
 
     if (inspection == NULL)
         return LKS_EXIT_FAILURE;
-    needed = report_before(inspection, path);
+    needed = report_before(inspection, path, &lost);
     lockstep_inspect_close(inspection);
     if (needed) {
         db = lks_subject_connect(path);
@@ -74,7 +82,7 @@ recover(const char *path)
         return LKS_EXIT_FAILURE;
     }
     if (needed)
-        printf("%s: all commits are in the database and durable\n", path);
+        printf("%s: all %scommits are in the database and durable\n", path, lost ? "other " : "");
     return lks_close_stdout();
 }
 

@@ -37,6 +37,16 @@ find(const char *name)
     return NULL;
 }
 
+/* getopt_long() begins its messages with argv[0]. */
+static int
+run(const struct subcommand *subcommand, int argc, char **argv)
+{
+    char name[64];
+    snprintf(name, sizeof name, "lockstep: %s", subcommand->name);
+    argv[0] = name;
+    return subcommand->run(argc, argv);
+}
+
 static int
 unknown(const char *name)
 {
@@ -93,8 +103,7 @@ cmd_help(int argc, char **argv)
         print_help(stdout);
         return lks_close_stdout();
     }
-    inner[0] = argv[1];
-    return subcommand->run(2, inner);
+    return run(subcommand, 2, inner);
 }
 
 int
@@ -115,5 +124,5 @@ main(int argc, char **argv)
     subcommand = find(argv[1]);
     if (subcommand == NULL)
         return unknown(argv[1]);
-    return subcommand->run(argc - 1, argv + 1);
+    return run(subcommand, argc - 1, argv + 1);
 }

@@ -82,25 +82,6 @@ lks_render_size(uint64_t size_bytes, char *out, size_t capacity)
         snprintf(out, capacity, "%.1f%c", size, units[unit]);
 }
 
-/* The letters of proc(5). */
-const char *
-lks_render_process_state(char state)
-{
-    switch (state) {
-    case 0: return "";
-    case 'R': return "running";
-    case 'S': return "sleeping";
-    case 'D': return "disk";
-    case 'T': return "stopped";
-    case 't': return "traced";
-    case 'Z': return "zombie";
-    case 'X':
-    case 'x': return "dead";
-    case 'I': return "idle";
-    default: return "other";
-    }
-}
-
 /* ------------------------------------------------------------------------------------------------
  * Options
  * --------------------------------------------------------------------------------------------- */

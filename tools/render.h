@@ -71,8 +71,6 @@ int lks_table_print_list(struct lks_table *table, const char *const *labels);
 void lks_render_age(uint64_t age_ns, char *out, size_t capacity);
 /* "512B", "64K", "1.5M". */
 void lks_render_size(uint64_t size_bytes, char *out, size_t capacity);
-/* "running", "sleeping", "stopped", ... of the letter in /proc/PID/stat; "" for 0. */
-const char *lks_render_process_state(char state);
 
 /* "lockstep: ..." on stderr. */
 __attribute__((format(printf, 1, 2))) void lks_complain(const char *format, ...);

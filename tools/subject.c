@@ -23,6 +23,10 @@ bool
 lks_subject_exists(const char *path)
 {
     struct stat st;
+    if (path[0] == '\0') {
+        lks_complain("the name of the database is empty; give the name of its file");
+        return false;
+    }
     if (stat(path, &st) != 0) {
         lks_complain("%s: %s%s", path, strerror(errno),
                      errno == ENOENT ? "; give the name of the database file" : "");
@@ -116,6 +120,7 @@ lks_subject_read_header(const char *path, struct lks_subject_header *out_header)
         got = pread(fd, head, sizeof head, 0);
         close(fd);
     }
+    header.unreadable = got < 0;
     if (got < 0)
         header.format = "unknown: the file cannot be read";
     else if (got == 0)
@@ -135,23 +140,26 @@ lks_subject_read_header(const char *path, struct lks_subject_header *out_header)
     *out_header = header;
 }
 
-/* Warnings and errors; notices (what is being recovered) are what the command itself reports. */
+/*
+ * Lockstep's own warnings and errors.  Notices (what is being recovered) are what the command itself reports, and so
+ * is the result of what SQLite logs.
+ */
+static bool said; /* something of this */
+
 static void
 log_to_stderr(void *arg, int code, const char *message)
 {
     static const char ours[] = "lockstep: ";
     (void)arg;
-    if ((code & 0xff) == SQLITE_NOTICE || (code & 0xff) == SQLITE_SCHEMA)
+    if ((code & 0xff) == SQLITE_NOTICE || strncmp(message, ours, sizeof ours - 1) != 0)
         return;
-    if (strncmp(message, ours, sizeof ours - 1) == 0)
-        message += sizeof ours - 1;
-    lks_complain("%s", message);
+    lks_complain("%s", message + sizeof ours - 1);
+    said = true;
 }
 
 static bool
-run_sql(sqlite3 *db, const char *path, const char *sql)
+report(sqlite3 *db, const char *path, int rc)
 {
-    int rc = sqlite3_exec(db, sql, NULL, NULL, NULL);
     if (rc == SQLITE_OK)
         return true;
     lks_complain("%s: %s%s", path, sqlite3_errmsg(db),
@@ -159,11 +167,42 @@ run_sql(sqlite3 *db, const char *path, const char *sql)
     return false;
 }
 
+/* SQLite would say that it is "unable to open database file", or do without what it may not do. */
+static bool
+may_write(const char *path)
+{
+    if (access(path, R_OK | W_OK) == 0)
+        return true;
+    lks_complain("%s: %s; %s", path, strerror(errno),
+                 errno == EROFS ? "mount it for writing"
+                                : "this needs a user who may read and write the database");
+    return false;
+}
+
+static bool
+flush(sqlite3 *db, const char *path)
+{
+    struct lks_subject_header header;
+    int rc = sqlite3_exec(db, "PRAGMA lockstep_flush", NULL, NULL, NULL);
+    if (rc == SQLITE_ERROR) {
+        /* Not in store mode. */
+        lks_subject_read_header(path, &header);
+        if (header.wal)
+            lks_complain("%s is in WAL mode: nothing of it is Lockstep's to write", path);
+        else if (!said)
+            lks_complain("%s: %s", path, sqlite3_errmsg(db));
+        return false;
+    }
+    return report(db, path, rc);
+}
+
 sqlite3 *
 lks_subject_connect(const char *path)
 {
     sqlite3 *db = NULL;
     int rc;
+    if (!may_write(path))
+        return NULL;
     sqlite3_config(SQLITE_CONFIG_LOG, log_to_stderr, NULL);
     rc = lockstep_initialize(NULL, 0);
     if (rc != SQLITE_OK) {
@@ -178,8 +217,8 @@ lks_subject_connect(const char *path)
     }
     sqlite3_busy_timeout(db, BUSY_TIMEOUT_MS);
     /* A read connects; the pragma waits. */
-    if (!run_sql(db, path, "SELECT count(*) FROM sqlite_schema") ||
-        !run_sql(db, path, "PRAGMA lockstep_flush")) {
+    rc = sqlite3_exec(db, "SELECT count(*) FROM sqlite_schema", NULL, NULL, NULL);
+    if (!report(db, path, rc) || !flush(db, path)) {
         sqlite3_close(db);
         return NULL;
     }

@@ -22,6 +22,7 @@ unsigned lks_subject_orphans(const char *path, void (*each)(void *arg, const cha
 /* What the first bytes of the file say, without SQLite. */
 struct lks_subject_header {
     const char *format; /* "rollback journal", "WAL", ..., in words */
+    bool unreadable;
     bool wal;
     bool tripwire; /* closed to stock writers by Lockstep */
 };

@@ -55,6 +55,11 @@ struct lockstep_options {
     uint32_t readonly;       /* write nothing; join others if they are there, else READONLY at attach */
     uint32_t no_worker;      /* no background thread: the caller runs lockstep_db_run() */
     uint32_t override_fs;    /* open on filesystems that are refused */
+    /*
+     * The store is memory of this process alone, and no other may connect (it is told BUSY); BUSY at attach if one
+     * is.  What was committed and not yet written dies with the process: see SINGLE PROCESS in lockstep(7).
+     */
+    uint32_t single_process;
 };
 
 struct lockstep_db_info {

@@ -6,7 +6,8 @@
  *   - An inspection is a picture of one moment, taken when it is opened.  Of what moves while it is taken
  *     some may be missing or a moment old.
  *   - It opens neither the database nor its -shm file and takes no lock, so it may be used by a program
- *     that has the database open.  It reads <db>-lockstep only where that drops no lock.
+ *     that has the database open.  A process that is connected is shown what it has mapped; <db>-lockstep is
+ *     opened only where that drops no lock.
  *   - What the kernel hides from the caller (processes of other users, other pid namespaces) is reported
  *     as process 0, "cannot be known".
  *
@@ -33,7 +34,7 @@ enum lockstep_coordination {
     LOCKSTEP_COORD_LEFT,    /* a sound coordination file, but nobody is connected */
     LOCKSTEP_COORD_OLD,     /* of an earlier boot of this machine, or of another database */
     LOCKSTEP_COORD_DAMAGED, /* not a coordination file, or a broken one, or of another build */
-    LOCKSTEP_COORD_HIDDEN   /* it cannot be read: no permission */
+    LOCKSTEP_COORD_HIDDEN   /* it cannot be read: no permission, or another copy of the library here has it */
 };
 
 /* Where a lock is. */
@@ -132,6 +133,11 @@ const struct lockstep_reader_view *
 lockstep_inspect_reader(const struct lockstep_inspection *inspection, size_t i);
 const struct lockstep_waiter_view *
 lockstep_inspect_waiter(const struct lockstep_inspection *inspection, size_t i);
+
+/* "memory", "lockstep", "database", "shm": the file that a lock is on.  Never NULL.  Thread-safe. */
+const char *lockstep_place_name(enum lockstep_lock_place place);
+/* "running", "sleeping", "stopped", ... for a letter of /proc/PID/stat, "" for 0.  Never NULL.  Thread-safe. */
+const char *lockstep_process_state_name(char state);
 
 #ifdef __cplusplus
 }

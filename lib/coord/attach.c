@@ -13,6 +13,7 @@
 #include "coord/queue.h"
 #include "os/filesystem.h"
 #include "os/map.h"
+#include "os/proclocks.h"
 #include "shm/header.h"
 
 #define DMS1_WAIT_MS 2000u
@@ -22,10 +23,11 @@
 /* A file that is set aside gets the first free number. */
 #define MAX_ORPHANS 10000
 
+/* Private memory has no file that it can be paged out to. */
 static uint64_t
-default_hard_limit(void)
+default_hard_limit(const struct lockstep_db *db)
 {
-    return sizeof(void *) >= 8 ? 32ull << 30 : 256ull << 20;
+    return sizeof(void *) < 8 ? 256ull << 20 : db->alone ? 1ull << 30 : 32ull << 30;
 }
 
 static enum lockstep_status
@@ -47,6 +49,7 @@ close_coord(struct lockstep_db *db)
     lks_file_close(db->locks.coord_fd);
     db->locks.coord_fd = -1;
     db->locks.held = 0;
+    db->locks.alone = db->alone = false;
 }
 
 /* Step 1.  On OK the file is open, DMS1 is held and the name leads to it. */
@@ -140,33 +143,13 @@ read_page_size(struct lockstep_db *db, uint32_t *out_unit_log2)
 }
 
 static enum lockstep_status
-make_fresh(struct lockstep_db *db, const struct lks_file_stat *database)
-{
-    uint32_t unit_log2;
-    enum lockstep_status status = read_page_size(db, &unit_log2);
-    if (status == LOCKSTEP_OK)
-        status = lks_file_reserve(db->locks.coord_fd, 0, LKS_SHM_BYTES);
-    if (status != LOCKSTEP_OK)
-        return status;
-    LKS_CRASH_POINT("attach:reserved");
-    lks_header_make(db->shm, &database->id, db->boot_id, unit_log2);
-    lks_a64_set_relaxed(&db->shm->state.hard_limit, default_hard_limit());
-    lks_a64_set_relaxed(&db->shm->ring[1 % LKS_RING_SIZE].size, database->size_bytes);
-    lks_a64_set_relaxed(&db->shm->ring[1 % LKS_RING_SIZE].time_ns, lks_clock_ns());
-    lks_a64_set_release(&db->shm->ring[1 % LKS_RING_SIZE].id, 1);
-    lks_a64_set_relaxed(&db->shm->state.file_size, database->size_bytes);
-    LKS_CRASH_POINT("attach:made");
-    return LOCKSTEP_OK;
-}
-
-static enum lockstep_status
 map_coord(struct lockstep_db *db)
 {
-    uint64_t hard = db->options.hard_limit != 0 ? db->options.hard_limit : default_hard_limit();
+    uint64_t hard = db->options.hard_limit != 0 ? db->options.hard_limit : default_hard_limit(db);
     void *base;
     enum lockstep_status status;
-    db->map_bytes = lks_chunk_map_bytes(hard > default_hard_limit() ? hard : default_hard_limit());
-    status = lks_map_file(db->locks.coord_fd, db->map_bytes, true, &base);
+    db->map_bytes = lks_chunk_map_bytes(hard > default_hard_limit(db) ? hard : default_hard_limit(db));
+    status = lks_map_file(lks_database_memory_fd(db), db->map_bytes, true, &base);
     if (status == LOCKSTEP_OK)
         db->shm = base;
     else
@@ -180,6 +163,43 @@ unmap_coord(struct lockstep_db *db)
 {
     lks_map_release(db->shm, db->map_bytes);
     db->shm = NULL;
+}
+
+/* Nobody else is there, and DMS1 is held: from here on nobody can come. */
+static enum lockstep_status
+go_alone(struct lockstep_db *db)
+{
+    static const char mark[LKS_HEADER_ALONE_BYTES] = LKS_HEADER_ALONE_MARK;
+    enum lockstep_status status = lks_lockset_take(&db->locks, LKS_BYTE_DMS2, LKS_LOCK_EXCLUSIVE);
+    if (status == LOCKSTEP_OK)
+        status = lks_file_write(db->locks.coord_fd, 0, mark, sizeof mark);
+    if (status != LOCKSTEP_OK)
+        return status;
+    unmap_coord(db);
+    db->locks.alone = db->alone = true;
+    LKS_CRASH_POINT("attach:alone");
+    return map_coord(db);
+}
+
+static enum lockstep_status
+make_fresh(struct lockstep_db *db, const struct lks_file_stat *database)
+{
+    uint32_t unit_log2;
+    enum lockstep_status status = read_page_size(db, &unit_log2);
+    if (status == LOCKSTEP_OK)
+        status = db->options.single_process ? go_alone(db)
+                                            : lks_file_reserve(db->locks.coord_fd, 0, LKS_SHM_BYTES);
+    if (status != LOCKSTEP_OK)
+        return status;
+    LKS_CRASH_POINT("attach:reserved");
+    lks_header_make(db->shm, &database->id, db->boot_id, unit_log2);
+    lks_a64_set_relaxed(&db->shm->state.hard_limit, default_hard_limit(db));
+    lks_a64_set_relaxed(&db->shm->ring[1 % LKS_RING_SIZE].size, database->size_bytes);
+    lks_a64_set_relaxed(&db->shm->ring[1 % LKS_RING_SIZE].time_ns, lks_clock_ns());
+    lks_a64_set_release(&db->shm->ring[1 % LKS_RING_SIZE].id, 1);
+    lks_a64_set_relaxed(&db->shm->state.file_size, database->size_bytes);
+    LKS_CRASH_POINT("attach:made");
+    return LOCKSTEP_OK;
 }
 
 static bool
@@ -218,15 +238,43 @@ prepare_alone(struct lockstep_db *db, const struct lks_file_stat *database, bool
             return status == LOCKSTEP_OK ? LOCKSTEP_STALE : status;
         }
         break;
+    case LKS_HEADER_ALONE:
+        lks_log(LKS_WARNING,
+                "%s: a process that used it alone (multi_process=0) did not come to close it: asynchronous commits "
+                "that it had not yet written are not in the database",
+                db->path);
+        status = lks_file_unlink(db->coord_path);
+        return status == LOCKSTEP_OK ? LOCKSTEP_STALE : status;
     default: break;
     }
     status = set_aside(db, lks_header_words(verdict));
     return status == LOCKSTEP_OK ? LOCKSTEP_STALE : status;
 }
 
+/* BUSY, and the log says who is in the way; not more than once a second, for SQLite asks again and again. */
+static enum lockstep_status
+refuse(const struct lockstep_db *db, const char *why)
+{
+    static struct lks_a64 last_ns;
+    struct lks_proclocks_process process;
+    uint64_t now = lks_clock_ns(), before = lks_a64_relaxed(&last_ns);
+    uint32_t byte = LKS_BYTE_DMS2;
+    int32_t pid = 0;
+    if ((before != 0 && now - before < 1000 * LKS_NS_PER_MS) || !lks_a64_cas(&last_ns, before, now))
+        return LOCKSTEP_BUSY;
+    for (; byte <= LKS_BYTE_DMS3 && pid == 0; byte++)
+        if (lks_bytelock_holder(db->locks.coord_fd, LKS_LOCK_PROCESS, LKS_LOCK_EXCLUSIVE,
+                                LKS_LOCK_BASE + byte, 1, &pid) != LOCKSTEP_OK)
+            pid = 0;
+    if (pid <= 0 || !lks_proclocks_look("/proc", pid, &process))
+        strcpy(process.program, "a process");
+    lks_log(LKS_WARNING, "%s: %s %s (pid %d); close it there", db->path, why, process.program, (int)pid);
+    return LOCKSTEP_BUSY;
+}
+
 /* Step 3 for one who finds others connected. */
 static enum lockstep_status
-prepare_joining(struct lockstep_db *db, const struct lks_file_stat *database)
+prepare_joining(struct lockstep_db *db, const struct lks_file_stat *database, bool join_only)
 {
     struct lks_file_stat coord;
     enum lks_header_verdict verdict;
@@ -234,6 +282,12 @@ prepare_joining(struct lockstep_db *db, const struct lks_file_stat *database)
     if (status != LOCKSTEP_OK)
         return status;
     verdict = lks_header_check(db->shm, coord.size_bytes, &database->id, db->boot_id);
+    if (verdict == LKS_HEADER_ALONE)
+        /* A reader may read as a stock reader does. */
+        return db->readonly || join_only ? LOCKSTEP_READONLY
+                                         : refuse(db, "is used alone (multi_process=0) by");
+    if (db->options.single_process && !db->readonly && !join_only)
+        return refuse(db, "cannot be used alone (multi_process=0): it is also used by");
     if (verdict == LKS_HEADER_GOOD)
         return LOCKSTEP_OK;
     lks_log(LKS_ERROR,
@@ -250,6 +304,26 @@ become_first(struct lockstep_db *db, bool adopt)
     /* RESERVED is for recover() to take: it would hide a hot journal from stock readers that are not excluded. */
     enum lockstep_status status = lks_lockset_take(&db->locks, LKS_BYTE_WORKER, LKS_LOCK_EXCLUSIVE);
     return status == LOCKSTEP_OK ? db->hooks->recover(db, adopt) : status;
+}
+
+/* We hold DMS1, and nobody else has DMS2: nobody else writes. */
+static enum lockstep_status
+leave_last(struct lockstep_db *db)
+{
+    bool readers = true;
+    enum lockstep_status status = db->hooks->drain(db);
+    LKS_CRASH_POINT("detach:drained");
+    if (status == LOCKSTEP_OK)
+        status = lks_lockset_others(&db->locks, LKS_BYTE_DMS3, LKS_LOCK_EXCLUSIVE, &readers);
+    if (status == LOCKSTEP_OK)
+        status = db->hooks->leave(db);
+    LKS_CRASH_POINT("detach:left");
+    /* First: whoever connects to a new file after the unlink would find RESERVED held by us. */
+    lks_lockset_stock_unreserve(&db->locks);
+    if (status == LOCKSTEP_OK && !readers)
+        status = lks_file_unlink(db->coord_path);
+    LKS_CRASH_POINT("detach:removed");
+    return status;
 }
 
 static void
@@ -288,7 +362,7 @@ attach_locked(struct lockstep_db *db, struct lks_file_stat *database, bool join_
     if (status != LOCKSTEP_OK)
         return status;
     if (writers || readers)
-        status = prepare_joining(db, database);
+        status = prepare_joining(db, database, join_only);
     else if (db->readonly || join_only)
         status = LOCKSTEP_READONLY;
     else
@@ -302,6 +376,11 @@ attach_locked(struct lockstep_db *db, struct lks_file_stat *database, bool join_
         status = lks_client_enter(db);
         if (status == LOCKSTEP_OK)
             status = become_first(db, adopt || readers);
+        if (status == LOCKSTEP_OK && db->options.single_process && !db->alone) {
+            /* What the dead left is in the database now; this file has served. */
+            status = leave_last(db);
+            return status == LOCKSTEP_OK ? LOCKSTEP_STALE : status;
+        }
         if (status == LOCKSTEP_STALE && nothing_pending(db->shm)) {
             status = lks_file_unlink(db->coord_path);
             return status == LOCKSTEP_OK ? LOCKSTEP_STALE : status;
@@ -313,10 +392,9 @@ attach_locked(struct lockstep_db *db, struct lks_file_stat *database, bool join_
     } else {
         status = lks_client_enter(db);
     }
-    if (status != LOCKSTEP_OK)
-        return status;
-    status = lks_lockset_take(&db->locks, db->readonly ? LKS_BYTE_DMS3 : LKS_BYTE_DMS2,
-                              LKS_LOCK_SHARED);
+    if (status == LOCKSTEP_OK && !db->alone)
+        status = lks_lockset_take(&db->locks, db->readonly ? LKS_BYTE_DMS3 : LKS_BYTE_DMS2,
+                                  LKS_LOCK_SHARED);
     if (status != LOCKSTEP_OK)
         return status;
     LKS_CRASH_POINT("attach:connected");
@@ -392,26 +470,6 @@ lks_attach(struct lockstep_db *db, bool join_only)
             lks_a32_set_release(&db->attached, 1);
     }
     lks_mutex_unlock(&db->attach_mutex);
-    return status;
-}
-
-/* We hold DMS1 and, now, DMS2 exclusively: nobody else writes. */
-static enum lockstep_status
-leave_last(struct lockstep_db *db)
-{
-    bool readers = true;
-    enum lockstep_status status = db->hooks->drain(db);
-    LKS_CRASH_POINT("detach:drained");
-    if (status == LOCKSTEP_OK)
-        status = lks_lockset_others(&db->locks, LKS_BYTE_DMS3, LKS_LOCK_EXCLUSIVE, &readers);
-    if (status == LOCKSTEP_OK)
-        status = db->hooks->leave(db);
-    LKS_CRASH_POINT("detach:left");
-    /* First: whoever connects to a new file after the unlink would find RESERVED held by us. */
-    lks_lockset_stock_unreserve(&db->locks);
-    if (status == LOCKSTEP_OK && !readers)
-        status = lks_file_unlink(db->coord_path);
-    LKS_CRASH_POINT("detach:removed");
     return status;
 }
 

@@ -10,6 +10,10 @@
  *   4. take a CLIENT entry; if nobody else writes (DMS2): take WORKER, roll back a hot journal, take RESERVED, adopt;
  *   5. take DMS2 (DMS3) shared; start the worker thread.
  *
+ * Single-process mode differs in step 3: others are refused as they refuse us; what the dead left is written and removed;
+ * then DMS2 is taken exclusively at once, the file gets the mark of this mode for its content, and the shared memory is
+ * private.  WORKER and CLIENT follow from DMS2 and are not locked.
+ *
  * Disconnect: stop the worker thread; if DMS2 can be had exclusively, nobody else writes: drain, leave
  * the database as stock SQLite knows it, and remove the coordination file unless a reader holds DMS3.
  *

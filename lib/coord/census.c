@@ -280,6 +280,7 @@ read_state(const struct lks_shm_state *state, struct lks_census *census)
     census->failed_batches = lks_a64_relaxed(&state->failures);
     census->last_error = lks_a32_relaxed(&state->last_errno);
     census->tripwire = lks_a32_relaxed(&state->tripwire) != 0;
+    census->worker = lks_a32_relaxed(&state->worker) != 0;
 }
 
 void

@@ -62,6 +62,7 @@ struct lockstep_db {
     bool readonly;                     /* [attach] */
     struct lks_shm *shm;               /* [attach] */
     size_t map_bytes;                  /* [attach] */
+    bool alone;                        /* [attach] single-process mode: shm is private memory */
     struct lks_lockset locks;          /* [attach], and its own mutex */
     uint32_t client;                   /* [attach] */
     struct lks_process self;           /* [attach] */
@@ -73,6 +74,13 @@ struct lockstep_db {
     struct lks_horizon horizon;
     uint32_t next_connection; /* numbers for people; attach_mutex */
 };
+
+/* The file that `shm` is a mapping of, or -1. */
+static inline int
+lks_database_memory_fd(const struct lockstep_db *db)
+{
+    return db->alone ? -1 : db->locks.coord_fd;
+}
 
 /* True in a child of fork() that carries the handle. */
 static inline bool

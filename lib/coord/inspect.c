@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "coord/lockname.h"
 #include "coord/meaning.h"
+#include "coord/registry.h"
 #include "coord/roster.h"
 #include "os/file.h"
 #include "os/map.h"
@@ -150,6 +151,7 @@ coordination_of(enum lks_header_verdict verdict)
 {
     switch (verdict) {
     case LKS_HEADER_GOOD: return LOCKSTEP_COORD_LEFT; /* until somebody is found */
+    case LKS_HEADER_ALONE: return LOCKSTEP_COORD_LEFT;
     case LKS_HEADER_EMPTY: return LOCKSTEP_COORD_NONE;
     case LKS_HEADER_OTHER_BOOT:
     case LKS_HEADER_OTHER_FILE: return LOCKSTEP_COORD_OLD;
@@ -177,6 +179,23 @@ describe_left(struct lockstep_inspection *in)
                     "\"lockstep recover\" or the next connection through Lockstep clears up");
 }
 
+/* The mark of single-process mode, seen from another process.  DMS2 tells whether it lives. */
+static void
+describe_alone(struct lockstep_inspection *in)
+{
+    for (size_t i = 0; i < in->lock_count; i++)
+        if (in->locks[i].place == LOCKSTEP_PLACE_COORDINATION && strcmp(in->locks[i].name, "DMS2") == 0) {
+            set_problem(in, LOCKSTEP_COORD_LIVE,
+                        "A process uses this database alone (multi_process=0): what is in its memory it can tell "
+                        "itself, by PRAGMA lockstep_status and the tables lockstep_locks, lockstep_readers");
+            return;
+        }
+    set_problem(in, LOCKSTEP_COORD_LEFT,
+                "A process that used this database alone (multi_process=0) did not come to close it; asynchronous "
+                "commits that it had not yet written are lost. \"lockstep recover\" or the next connection through "
+                "Lockstep clears up");
+}
+
 static enum lockstep_status
 read_coordination(struct lockstep_inspection *in, const struct lks_shm *shm, uint64_t file_bytes,
                   int coord_fd)
@@ -192,6 +211,10 @@ read_coordination(struct lockstep_inspection *in, const struct lks_shm *shm, uin
         return status;
     verdict = lks_header_check(shm, file_bytes, &database.id, boot_id);
     in->database.coordination = coordination_of(verdict);
+    if (verdict == LKS_HEADER_ALONE) {
+        describe_alone(in);
+        return LOCKSTEP_OK;
+    }
     if (verdict != LKS_HEADER_GOOD) {
         set_problem(in, coordination_of(verdict), "%s %s", in->file_path[LKS_INSPECT_COORDINATION],
                     lks_header_words(verdict));
@@ -212,7 +235,7 @@ read_coordination(struct lockstep_inspection *in, const struct lks_shm *shm, uin
     return LOCKSTEP_OK;
 }
 
-/* Maps the file read-only for a moment.  Closing it must drop no lock of ours: the caller has looked. */
+/* Maps the file read-only for a moment.  Closing it must drop no lock of ours: see look(). */
 static enum lockstep_status
 open_coordination(struct lockstep_inspection *in)
 {
@@ -274,9 +297,6 @@ begin(const char *path, struct lockstep_inspection **out_inspection)
     in->database.coordination = LOCKSTEP_COORD_NONE;
     in->database.writer_age_ns = LOCKSTEP_UNKNOWN;
     in->database.pending_age_ns = LOCKSTEP_UNKNOWN;
-    status = read_byte_locks(in);
-    if (status != LOCKSTEP_OK)
-        goto fail;
     *out_inspection = in;
     return LOCKSTEP_OK;
 fail:
@@ -318,6 +338,39 @@ hold_locks_ourselves(const struct lockstep_inspection *in)
     return false;
 }
 
+/* What this process has mapped itself.  Attached, and stays so while we look. */
+static enum lockstep_status
+read_own(struct lockstep_inspection *in, const struct lockstep_db *db)
+{
+    struct lks_file_stat coord;
+    enum lockstep_status status;
+    if (db->alone) {
+        in->alone = true;
+        return read_coordination(in, db->shm, LKS_SHM_BYTES, -1);
+    }
+    status = lks_file_stat_fd(db->locks.coord_fd, &coord);
+    return status == LOCKSTEP_OK ? read_coordination(in, db->shm, coord.size_bytes, db->locks.coord_fd)
+                                 : status;
+}
+
+/* Nobody of this process connects to the database or leaves it meanwhile. */
+static enum lockstep_status
+look(struct lockstep_db *db, void *arg)
+{
+    struct lockstep_inspection *in = arg;
+    enum lockstep_status status = read_byte_locks(in);
+    if (status != LOCKSTEP_OK)
+        return status;
+    if (db != NULL && lks_a32_acquire(&db->attached) != 0)
+        return read_own(in, db);
+    if (!hold_locks_ourselves(in))
+        return open_coordination(in);
+    set_problem(in, LOCKSTEP_COORD_HIDDEN,
+                "%s is in use by another copy of Lockstep in this process, which must not open it twice: only "
+                "the locks that the kernel shows are known", in->file_path[LKS_INSPECT_COORDINATION]);
+    return LOCKSTEP_OK;
+}
+
 enum lockstep_status
 lockstep_inspect_open(const char *path, struct lockstep_inspection **out_inspection)
 {
@@ -326,36 +379,13 @@ lockstep_inspect_open(const char *path, struct lockstep_inspection **out_inspect
     if (path == NULL || out_inspection == NULL)
         return LOCKSTEP_MISUSE;
     status = begin(path, &in);
+    if (status == LOCKSTEP_OK) {
+        status = lks_registry_visit(in->path, look, in);
+        if (status != LOCKSTEP_OK)
+            lockstep_inspect_close(in);
+    }
     if (status != LOCKSTEP_OK)
         return status;
-    if (hold_locks_ourselves(in))
-        set_problem(in, LOCKSTEP_COORD_HIDDEN,
-                    "%s is in use by this process, which must not open it twice: only the locks that the "
-                    "kernel shows are known", in->file_path[LKS_INSPECT_COORDINATION]);
-    else
-        status = open_coordination(in);
-    if (status != LOCKSTEP_OK) {
-        lockstep_inspect_close(in);
-        return status;
-    }
-    finish(in);
-    *out_inspection = in;
-    return LOCKSTEP_OK;
-}
-
-enum lockstep_status
-lks_inspect_shared(const char *path, const struct lks_shm *shm, uint64_t file_bytes, int coord_fd,
-                   struct lockstep_inspection **out_inspection)
-{
-    struct lockstep_inspection *in;
-    enum lockstep_status status = begin(path, &in);
-    if (status != LOCKSTEP_OK)
-        return status;
-    status = read_coordination(in, shm, file_bytes, coord_fd);
-    if (status != LOCKSTEP_OK) {
-        lockstep_inspect_close(in);
-        return status;
-    }
     finish(in);
     *out_inspection = in;
     return LOCKSTEP_OK;

@@ -1,8 +1,9 @@
 /*
  * Inspections from within the library.
  *
- * Whoever already has the coordination file open must use lks_inspect_shared(): opening and closing the file
- * drops all the locks that the process has on it.
+ * To open and close the coordination file drops all the locks that the process has on it.  So a process that is
+ * connected is shown its own mapping, and while any other looks at the file the registry lets no thread of it
+ * connect.
  */
 #ifndef LKS_COORD_INSPECT_H
 #define LKS_COORD_INSPECT_H
@@ -44,15 +45,8 @@ struct lockstep_inspection {
     struct lks_process self;
     struct lockstep_process_view who[LKS_MAX_CLIENTS]; /* the process of client i */
     bool alive[LKS_MAX_CLIENTS];
+    bool alone;           /* the only client is this process, and no lock says so */
 };
-
-/*
- * The picture as lockstep_inspect_open() takes it.  `shm`: the mapped coordination file of `file_bytes`,
- * whose descriptor is coord_fd; both stay the caller's, and are not used after the call.
- */
-LKS_CHECKED enum lockstep_status lks_inspect_shared(const char *path, const struct lks_shm *shm,
-                                                    uint64_t file_bytes, int coord_fd,
-                                                    struct lockstep_inspection **out_inspection);
 
 /* For roster.c. */
 struct lockstep_process_view lks_inspect_process(int32_t pid);

@@ -11,12 +11,20 @@ offset_of(uint32_t byte)
     return LKS_LOCK_BASE + byte;
 }
 
+/* A lock that is ours by DMS2 alone.  DMS1 is not: who connects reads what DMS2 says under it. */
+static bool
+is_implied(const struct lks_lockset *set, uint32_t byte)
+{
+    return set->alone && byte >= LKS_BYTE_WORKER;
+}
+
 enum lockstep_status
 lks_lockset_take(struct lks_lockset *set, enum lks_lock_byte byte, enum lks_lock_type type)
 {
-    enum lockstep_status status;
+    enum lockstep_status status = LOCKSTEP_OK;
     lks_mutex_lock(&set->mutex);
-    status = lks_bytelock_try(set->coord_fd, LKS_LOCK_PROCESS, type, offset_of(byte), 1);
+    if (!is_implied(set, byte))
+        status = lks_bytelock_try(set->coord_fd, LKS_LOCK_PROCESS, type, offset_of(byte), 1);
     if (status == LOCKSTEP_OK)
         set->held |= 1u << byte;
     lks_mutex_unlock(&set->mutex);
@@ -29,7 +37,7 @@ lks_lockset_drop(struct lks_lockset *set, enum lks_lock_byte byte)
 {
     lks_fence();
     lks_mutex_lock(&set->mutex);
-    if (set->held & (1u << byte))
+    if ((set->held & (1u << byte)) && !is_implied(set, byte))
         lks_bytelock_release(set->coord_fd, LKS_LOCK_PROCESS, offset_of(byte), 1);
     set->held &= ~(1u << byte);
     lks_mutex_unlock(&set->mutex);
@@ -61,8 +69,10 @@ lks_lockset_others(struct lks_lockset *set, enum lks_lock_byte byte, enum lks_lo
 enum lockstep_status
 lks_lockset_take_client(struct lks_lockset *set, uint32_t client)
 {
-    enum lockstep_status status = lks_bytelock_try(set->coord_fd, LKS_LOCK_PROCESS, LKS_LOCK_EXCLUSIVE,
-                                                   offset_of(LKS_BYTE_CLIENT0 + client), 1);
+    enum lockstep_status status = LOCKSTEP_OK;
+    if (!is_implied(set, LKS_BYTE_CLIENT0 + client))
+        status = lks_bytelock_try(set->coord_fd, LKS_LOCK_PROCESS, LKS_LOCK_EXCLUSIVE,
+                                  offset_of(LKS_BYTE_CLIENT0 + client), 1);
     lks_fence();
     return status;
 }
@@ -71,16 +81,19 @@ void
 lks_lockset_drop_client(struct lks_lockset *set, uint32_t client)
 {
     lks_fence();
-    lks_bytelock_release(set->coord_fd, LKS_LOCK_PROCESS, offset_of(LKS_BYTE_CLIENT0 + client), 1);
+    if (!is_implied(set, LKS_BYTE_CLIENT0 + client))
+        lks_bytelock_release(set->coord_fd, LKS_LOCK_PROCESS, offset_of(LKS_BYTE_CLIENT0 + client), 1);
 }
 
 bool
 lks_lockset_client_lives(struct lks_lockset *set, uint32_t client)
 {
     int32_t pid = 0;
-    enum lockstep_status status =
-        lks_bytelock_holder(set->coord_fd, LKS_LOCK_PROCESS, LKS_LOCK_EXCLUSIVE,
-                            offset_of(LKS_BYTE_CLIENT0 + client), 1, &pid);
+    enum lockstep_status status;
+    if (set->alone)
+        return true; /* it is this process */
+    status = lks_bytelock_holder(set->coord_fd, LKS_LOCK_PROCESS, LKS_LOCK_EXCLUSIVE,
+                                 offset_of(LKS_BYTE_CLIENT0 + client), 1, &pid);
     lks_fence();
     /* When the system will not say, nobody is declared dead. */
     return status != LOCKSTEP_OK || pid != 0;

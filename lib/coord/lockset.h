@@ -37,6 +37,7 @@ struct lks_lockset {
     bool stock_shared;  /* last byte of SHARED */
     bool stock_reserved;
     bool stock_excluded; /* PENDING and the rest of SHARED */
+    bool alone;         /* DMS2 is ours exclusively, so nobody can have WORKER or a CLIENT: the kernel is not asked */
 };
 
 /* Takes one byte, or converts it to that type.  Not waiting. */

@@ -202,7 +202,9 @@ lks_meaning_of_byte_locks(struct lockstep_lock_view *locks, size_t count,
             text = meaning_of(shm_meanings, sizeof shm_meanings / sizeof shm_meanings[0], lock);
             break;
         case LOCKSTEP_PLACE_DATABASE:
+            /* One that is alone is in no table. */
             if (is_client(clients, client_count, lock->process.pid) ||
+                holds(locks, count, lock->process.pid, LOCKSTEP_PLACE_COORDINATION, "DMS2") ||
                 lock->first_byte == SHARED_LAST_BYTE)
                 text = lockstep_meaning(lock);
             if (text == NULL)
@@ -221,5 +223,36 @@ lks_meaning_of_byte_locks(struct lockstep_lock_view *locks, size_t count,
             say(lock, "holder hidden: another user's process or pid namespace");
         if (lock->exclusive && !is_own(lock))
             say_if_stopped(lock);
+    }
+}
+
+const char *
+lockstep_place_name(enum lockstep_lock_place place)
+{
+    switch (place) {
+    case LOCKSTEP_PLACE_MEMORY: return "memory";
+    case LOCKSTEP_PLACE_COORDINATION: return "lockstep";
+    case LOCKSTEP_PLACE_DATABASE: return "database";
+    case LOCKSTEP_PLACE_SHM: return "shm";
+    }
+    return "";
+}
+
+/* The letters of proc(5). */
+const char *
+lockstep_process_state_name(char state)
+{
+    switch (state) {
+    case 0: return "";
+    case 'R': return "running";
+    case 'S': return "sleeping";
+    case 'D': return "disk";
+    case 'T': return "stopped";
+    case 't': return "traced";
+    case 'Z': return "zombie";
+    case 'X':
+    case 'x': return "dead";
+    case 'I': return "idle";
+    default: return "other";
     }
 }

@@ -232,6 +232,29 @@ lks_registry_put(struct lockstep_db *db)
     return status;
 }
 
+enum lockstep_status
+lks_registry_visit(const char *real_path, enum lockstep_status (*visit)(struct lockstep_db *db, void *arg),
+                   void *arg)
+{
+    struct lks_file_stat stat;
+    struct lockstep_db *db;
+    enum lockstep_status status = lks_file_stat_path(real_path, &stat);
+    if (status != LOCKSTEP_OK)
+        return status;
+    pthread_once(&registry_once, registry_init);
+    lks_mutex_lock(&registry_mutex);
+    for (db = databases; db != NULL; db = db->next)
+        if (lks_file_same(&db->id, &stat.id) && !lks_database_forked(db))
+            break;
+    if (db != NULL)
+        lks_mutex_lock(&db->attach_mutex);
+    status = visit(db, arg);
+    if (db != NULL)
+        lks_mutex_unlock(&db->attach_mutex);
+    lks_mutex_unlock(&registry_mutex);
+    return status;
+}
+
 unsigned
 lks_registry_references(struct lockstep_db *db)
 {

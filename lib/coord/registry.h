@@ -16,6 +16,14 @@ enum lockstep_status lks_registry_get(const char *path, const struct lockstep_op
                                       struct lockstep_db **out_db);
 /* Counts down; the last one detaches. */
 enum lockstep_status lks_registry_put(struct lockstep_db *db);
+/*
+ * Calls visit with this process's database of that file, NULL if it has none.  Until visit returns no thread of this
+ * process connects to the file or leaves it.  visit takes no mutex of a rank below BATCH.  Its status, or that of
+ * finding the file.
+ */
+LKS_CHECKED enum lockstep_status
+lks_registry_visit(const char *real_path, enum lockstep_status (*visit)(struct lockstep_db *db, void *arg),
+                   void *arg);
 /* How many hold it. */
 unsigned lks_registry_references(struct lockstep_db *db);
 

@@ -52,6 +52,12 @@ find_holder(struct lockstep_inspection *in, int coord_fd, uint32_t byte, bool *o
 
     *out_held = row != NULL;
     *out_pid = row != NULL ? row->process.pid : 0;
+    if (in->alone && byte >= LKS_BYTE_WORKER) {
+        /* DMS2 stands for them. */
+        *out_held = byte >= LKS_BYTE_CLIENT0 || (byte == LKS_BYTE_WORKER && in->census->worker);
+        *out_pid = *out_held ? in->self.pid : 0;
+        return LOCKSTEP_OK;
+    }
     if (row != NULL || coord_fd < 0)
         return LOCKSTEP_OK;
     if (lks_bytelock_holder(coord_fd, LKS_LOCK_PROCESS, LKS_LOCK_EXCLUSIVE, at, 1, &pid) !=
@@ -181,7 +187,7 @@ fill_info(struct lockstep_inspection *in)
         info->writer_pid = client_process(in, census->writer_client)->pid;
     in->database.writer_age_ns = census->writer_age_ns;
     in->database.pending_age_ns = census->pending_age_ns;
-    in->database.tripwire = census->tripwire;
+    in->database.tripwire = census->tripwire && !in->alone;
 }
 
 /* What people hold in memory, as locks like the others. */

@@ -33,6 +33,12 @@ lks_map_release(void *base, size_t size_bytes)
         munmap(base, size_bytes);
 }
 
+void
+lks_map_forget(void *start, size_t size_bytes)
+{
+    (void)madvise(start, size_bytes, MADV_DONTNEED);
+}
+
 /*
  * The guard of this process, made anew in a child that asks for one: what the child carries keeps the
  * parent's, which says 0 there.

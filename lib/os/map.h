@@ -14,6 +14,8 @@
  */
 enum lockstep_status lks_map_file(int fd, size_t size_bytes, bool writable, void **out_base);
 void lks_map_release(void *base, size_t size_bytes);
+/* Private memory that is not needed now: it reads as zeros and takes no space until it is written again. */
+void lks_map_forget(void *start, size_t size_bytes);
 
 /*
  * A byte that is 1 here and 0 in a child of fork(), however the fork was made.  It costs one load.

@@ -60,6 +60,9 @@ lks_header_check(const struct lks_shm *shm, uint64_t file_bytes, const struct lk
 
     if (file_bytes == 0)
         return LKS_HEADER_EMPTY;
+    if (file_bytes == LKS_HEADER_ALONE_BYTES &&
+        memcmp(shm->identity.magic, LKS_HEADER_ALONE_MARK, LKS_HEADER_ALONE_BYTES) == 0)
+        return LKS_HEADER_ALONE;
     if (file_bytes < sizeof identity)
         return LKS_HEADER_DAMAGED;
     memcpy(&identity, &shm->identity, sizeof identity);
@@ -90,6 +93,7 @@ lks_header_words(enum lks_header_verdict verdict)
     case LKS_HEADER_FORMAT: return "was made by another version or another kind of build of Lockstep";
     case LKS_HEADER_OTHER_BOOT: return "is from before the last reboot";
     case LKS_HEADER_OTHER_FILE: return "belongs to another database file (was it copied?)";
+    case LKS_HEADER_ALONE: return "is the mark of a process that uses the database alone (multi_process=0)";
     }
     return "is unknown";
 }

@@ -20,8 +20,16 @@ enum lks_header_verdict {
     LKS_HEADER_DAMAGED,   /* truncated, scribbled or not ours at all */
     LKS_HEADER_FORMAT,    /* made by another version or kind of build */
     LKS_HEADER_OTHER_BOOT,
-    LKS_HEADER_OTHER_FILE /* belongs to another database */
+    LKS_HEADER_OTHER_FILE, /* belongs to another database */
+    LKS_HEADER_ALONE /* the mark of a process in single-process mode: nothing is in it */
 };
+
+/*
+ * What the file consists of while a process uses the database alone, with its memory elsewhere.  It says only
+ * that: who is killed so leaves it behind, and no commits.
+ */
+#define LKS_HEADER_ALONE_MARK "Lockstep alone\n" /* 16 bytes with its NUL */
+#define LKS_HEADER_ALONE_BYTES sizeof LKS_HEADER_ALONE_MARK
 
 /* `file_bytes` is the file's size: nothing beyond it is touched. */
 enum lks_header_verdict lks_header_check(const struct lks_shm *shm, uint64_t file_bytes,

@@ -335,7 +335,8 @@ write_changes(struct batch *batch)
                  (uint64_t)batch->changes[i].unit_no << batch->g->unit_log2 == begin + bytes);
         if (begin + bytes > batch->file_size_after)
             bytes = (size_t)(batch->file_size_after - begin);
-        lks_dbfile_set_tripwire(begin, batch->store->run, bytes);
+        if (!db->alone)
+            lks_dbfile_set_tripwire(begin, batch->store->run, bytes);
         status = db->io->write(batch->store->database, begin, batch->store->run, bytes);
         LKS_CRASH_POINT("batch:wrote-run");
         if (begin + bytes > file_end)

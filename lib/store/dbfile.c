@@ -144,7 +144,10 @@ lks_dbfile_trip(struct lockstep_db *db, bool tripped, bool sync)
     unsigned char head[HEADER_BYTES];
     unsigned char want = tripped ? TRIPPED : UNTRIPPED;
     bool sqlite;
-    enum lockstep_status status = read_head(db, head, &sqlite);
+    enum lockstep_status status;
+    if (tripped && db->alone)
+        return LOCKSTEP_OK;
+    status = read_head(db, head, &sqlite);
     if (status != LOCKSTEP_OK || !sqlite || head[WRITE_VERSION] == want ||
         (head[WRITE_VERSION] != TRIPPED && head[WRITE_VERSION] != UNTRIPPED))
         return status;

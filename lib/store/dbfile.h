@@ -6,7 +6,8 @@
  * file format defines as "may be read, not written".  So stock SQLite cannot change the file between a
  * kill of all clients and their return.  It is put there when the first writer begins (an empty file has no such byte: there the VFS lets
  * COMMIT wait for the first batch), written with every
- * batch, and taken back by the last client.  Above the store nobody sees it.
+ * batch, and taken back by the last client.  Above the store nobody sees it.  In single-process mode there is none:
+ * what was pending when the process died is gone, so nobody can spoil it.
  *
  * All calls but those on buffers: holding batch_mutex, or DMS1 while nobody else is there.
  */

@@ -6,6 +6,7 @@
 #include "base/crashpoint.h"
 #include "coord/freelist.h"
 #include "coord/registry.h"
+#include "os/map.h"
 #include "store/batch.h"
 #include "store/recovery.h"
 #include "store/sweep.h"
@@ -167,7 +168,17 @@ grow(struct lockstep_db *db, const struct lks_geometry *g, uint64_t limit)
 {
     if (lks_store_area_bytes(db) + LKS_CHUNK_DATA > limit)
         return LOCKSTEP_FULL;
-    return lks_chunk_grow(db->shm, g, db->locks.coord_fd, db->map_bytes);
+    return lks_chunk_grow(db->shm, g, lks_database_memory_fd(db), db->map_bytes);
+}
+
+static void
+give_back(struct lockstep_db *db, uint64_t offset, uint64_t size)
+{
+    if (db->alone)
+        lks_map_forget((char *)db->shm + offset, (size_t)size);
+    else
+        /* Not to be had on every filesystem; the space then goes with the file. */
+        (void)!lks_file_punch(db->locks.coord_fd, offset, size);
 }
 
 enum lockstep_status
@@ -193,9 +204,7 @@ lks_store_trim(struct lockstep_db *db, const struct lks_geometry *g)
     lks_a32_set_relaxed(&state->blocks_fresh, 0);
     lks_a32_set_release(&state->chunks, keep);
     LKS_CRASH_POINT("store:trimmed");
-    /* Not to be had on every filesystem; the space then goes with the file. */
-    (void)!lks_file_punch(db->locks.coord_fd, LKS_SHM_BYTES + (uint64_t)keep * g->chunk_bytes,
-                          (uint64_t)(before - keep) * g->chunk_bytes);
+    give_back(db, LKS_SHM_BYTES + (uint64_t)keep * g->chunk_bytes, (uint64_t)(before - keep) * g->chunk_bytes);
     return LOCKSTEP_OK;
 }
 

@@ -101,8 +101,8 @@ attach_failure(struct lks_file *f, enum lockstep_status status)
         if (!f->readonly && !f->told_permission) {
             f->told_permission = true;
             lks_log(LKS_WARNING,
-                    "%s-lockstep cannot be written (no permission): the database is used as stock SQLite "
-                    "uses it, and only read while commits wait there",
+                    "%s-lockstep cannot be made or written (no permission for it or for its directory): the "
+                    "database is used as stock SQLite uses it, and only read while commits wait there",
                     f->name);
         }
         return SQLITE_NOTFOUND;

@@ -30,12 +30,29 @@ lks_uri_durability_name(int durability)
 static sqlite3_int64
 number(const char *name, const char *key, sqlite3_int64 otherwise, sqlite3_int64 most)
 {
+    const char *word = sqlite3_uri_parameter(name, key);
     sqlite3_int64 value = sqlite3_uri_int64(name, key, otherwise);
+    /* What is no number is answered with what it is to be then. */
+    if (word != NULL && value == otherwise && sqlite3_uri_int64(name, key, otherwise + 1) != value) {
+        sqlite3_log(SQLITE_WARNING, "lockstep: %s=%s is no number, ignored", key, word);
+        return otherwise;
+    }
     if (value < 0 || value > most) {
         sqlite3_log(SQLITE_WARNING, "lockstep: %s=%lld is out of range, ignored", key, value);
         return otherwise;
     }
     return value;
+}
+
+/* The words that SQLite knows; of others it says what is said here to be so. */
+static bool
+flag(const char *name, const char *key, bool otherwise)
+{
+    const char *word = sqlite3_uri_parameter(name, key);
+    int value = sqlite3_uri_boolean(name, key, otherwise);
+    if (word != NULL && value != sqlite3_uri_boolean(name, key, !otherwise))
+        sqlite3_log(SQLITE_WARNING, "lockstep: %s=%s is none of 0, 1, on, off, yes, no; ignored", key, word);
+    return value != 0;
 }
 
 void
@@ -53,7 +70,8 @@ lks_uri_parse(const char *name, struct lks_uri *out_uri)
     out_uri->options.max_lag_ms = (uint32_t)number(name, "max_lag", 0, 3600000);
     out_uri->options.store_limit = (uint64_t)number(name, "store_limit", 0, (sqlite3_int64)1 << 40);
     out_uri->options.hard_limit = (uint64_t)number(name, "hard_limit", 0, (sqlite3_int64)1 << 40);
-    out_uri->options.override_fs = (uint32_t)sqlite3_uri_boolean(name, "unsafe_fs", 0);
-    out_uri->options.no_worker = (uint32_t)!sqlite3_uri_boolean(name, "worker", 1);
+    out_uri->options.override_fs = flag(name, "unsafe_fs", false);
+    out_uri->options.no_worker = !flag(name, "worker", true);
+    out_uri->options.single_process = !flag(name, "multi_process", true);
     out_uri->lock_wait_ms = (uint32_t)number(name, "lock_wait", DEFAULT_LOCK_WAIT_MS, 3600000);
 }

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/mutex.h"
+#include "vfs/tables.h"
 #include "vfs/wait.h"
 
 static struct lks_mutex files_mutex = LKS_MUTEX_INITIALIZER(LKS_RANK_FILES);
@@ -296,12 +297,23 @@ log_to_sqlite(void *arg, int level, const char *message)
     sqlite3_log(code, "lockstep: %s%s", lead, message);
 }
 
+/* Both may be told again: sqlite3_shutdown() forgets the tables, and who is the default. */
+static int
+announce(bool make_default)
+{
+    int rc = sqlite3_vfs_register(&lockstep_vfs, make_default);
+    return rc == SQLITE_OK ? lks_tables_everywhere() : rc;
+}
+
 int
 lks_vfs_register(const char *parent_name, bool make_default)
 {
-    sqlite3_vfs *parent = sqlite3_vfs_find(parent_name);
+    sqlite3_vfs *parent = sqlite3_vfs_find(parent_name), *other = sqlite3_vfs_find("lockstep");
+    /* Two copies could not use one database: see lks_client_another_copy(). */
+    if (other != NULL && other != &lockstep_vfs)
+        return SQLITE_MISUSE;
     if (registered && (parent_name == NULL || parent == parent_vfs))
-        return sqlite3_vfs_register(&lockstep_vfs, make_default);
+        return announce(make_default);
     if (parent == NULL || parent == &lockstep_vfs)
         return SQLITE_ERROR;
     if (registered && lks_files_find(any_file, NULL))
@@ -310,7 +322,7 @@ lks_vfs_register(const char *parent_name, bool make_default)
     fill_vfs();
     lks_log_set(log_to_sqlite, NULL);
     registered = true;
-    return sqlite3_vfs_register(&lockstep_vfs, make_default);
+    return announce(make_default);
 }
 
 int
@@ -321,5 +333,6 @@ lks_vfs_unregister(void)
     if (lks_files_find(any_file, NULL))
         return SQLITE_BUSY;
     registered = false;
+    lks_tables_nowhere();
     return sqlite3_vfs_unregister(&lockstep_vfs);
 }

@@ -34,6 +34,8 @@
 
 #define PARAMETERS "max_lag=4&store_limit=1048576"
 
+static bool alone; /* in single-process mode */
+
 static void
 enter(void)
 {
@@ -57,7 +59,11 @@ struct writer {
 static sqlite3 *
 open_as(enum kind kind)
 {
-    sqlite3 *db = scratch_open("cut.db", kind == ASYNC ? PARAMETERS "&durability=async" : PARAMETERS);
+    char parameters[100];
+    sqlite3 *db;
+    snprintf(parameters, sizeof parameters, PARAMETERS "%s%s", kind == ASYNC ? "&durability=async" : "",
+             alone ? "&multi_process=0" : "");
+    db = scratch_open("cut.db", parameters);
     sqlite3_busy_timeout(db, 20000);
     if (kind == TICKETS)
         sqlite3_exec(db, "pragma synchronous = normal", NULL, NULL, NULL);
@@ -139,8 +145,10 @@ run_one_process(uint64_t seed, int commits, int page_size)
     /* Its snapshot has outlived many batches, each of which wrote over what it was reading. */
     ck_assert_str_eq(scratch_value(reader, "select n from state"), "0");
     ck_assert_str_eq(scratch_value(reader, "select count(*) from data"), "0");
-    image_other_boot("cut.db-lockstep", "pending.coord", true);
-    image_other_boot("cut.db-lockstep", "idle.coord", false);
+    if (!alone) {
+        image_other_boot("cut.db-lockstep", "pending.coord", true);
+        image_other_boot("cut.db-lockstep", "idle.coord", false);
+    }
     must(reader, "commit");
     must(db, "vacuum");
     write_together(commits / 2);
@@ -302,6 +310,17 @@ START_TEST(after_a_power_cut_there_is_a_prefix_with_every_durable_commit)
 }
 END_TEST
 
+START_TEST(also_when_one_process_is_alone)
+{
+    uint64_t seed = scratch_seed();
+    struct image_checker checker = {0};
+    alone = true;
+    checker.newest = run_one_process(seed, scratch_soak() ? 60 : 20, 0);
+    (void)cut_everywhere(seed, &checker, scratch_soak() ? 1000 : 400, scratch_soak() ? 8 : 3,
+                         scratch_soak() ? 200 : 50);
+}
+END_TEST
+
 START_TEST(also_when_processes_died_before)
 {
     uint64_t seed = scratch_seed();
@@ -353,6 +372,7 @@ main(void)
     tcase_add_checked_fixture(tcase, enter, scratch_leave);
     tcase_add_loop_test(tcase, after_a_power_cut_there_is_a_prefix_with_every_durable_commit, 0, rounds);
     tcase_add_loop_test(tcase, also_when_processes_died_before, 0, rounds);
+    tcase_add_loop_test(tcase, also_when_one_process_is_alone, 0, rounds);
     tcase_add_loop_test(tcase, every_sync_is_needed, 0, 2 * rounds);
     suite_add_tcase(suite, tcase);
     runner = srunner_create(suite);

@@ -132,6 +132,20 @@ connect_first(struct scene *s)
     return died(s);
 }
 
+/* The victim is to have the database alone. */
+static bool
+connect_alone(struct scene *s)
+{
+    found_books(s);
+    s->victim = actor_start(s->stage.ledger, 2);
+    arm(s);
+    actor_tell(s->victim, "open %s", stage_uri(&s->stage, "&multi_process=0"));
+    if (died(s))
+        return true;
+    actor_tell(s->victim, "audit");
+    return died(s);
+}
+
 /* The victim finds a coordination file that is none. */
 static bool
 connect_to_rubbish(struct scene *s)
@@ -279,7 +293,8 @@ leave_last(struct scene *s)
 }
 
 static bool (*const scenes[])(struct scene *) = {
-    crowd, connect_first, leave_last, take_over, adopt, change_page_size, outgrow, connect_to_rubbish};
+    crowd, connect_first, leave_last, take_over, adopt, change_page_size, outgrow, connect_to_rubbish,
+    connect_alone};
 #define SCENES (sizeof scenes / sizeof scenes[0])
 
 /* Where to look first: for speed, and where a point is passed in several scenes, for the one it is about. */
@@ -287,7 +302,8 @@ static const struct {
     const char *prefix;
     bool (*scene)(struct scene *);
 } hints[] = {
-    {"attach:set-aside", connect_to_rubbish}, {"attach:", connect_first},
+    {"attach:set-aside", connect_to_rubbish}, {"attach:alone", connect_alone},
+    {"attach:", connect_first},
     {"client:entered", connect_first},        {"client:cleared", take_over},
     {"dbfile:", connect_first},               {"detach:", leave_last},
     {"recovery:left", leave_last},            {"recovery:adopting", adopt},

@@ -392,15 +392,15 @@ normalise(char *text)
     *to = '\0';
 }
 
-int
-tool_run(const char *args, char **out, char **err)
+static int
+run_tool(const char *prefix, const char *args, char **out, char **err)
 {
     const char *build = getenv("LKS_BUILDDIR");
     char command[2 * PATH_MAX], here[PATH_MAX];
     int status;
     ck_assert_ptr_nonnull(getcwd(here, sizeof here));
-    snprintf(command, sizeof command, "cd '%s' && '%s/lockstep' >out 2>err </dev/null %s", folder,
-             build != NULL ? build : here, args);
+    snprintf(command, sizeof command, "cd '%s' && %s '%s/lockstep' >out 2>err </dev/null %s",
+             folder, prefix, build != NULL ? build : here, args);
     status = system(command);
     ck_assert(WIFEXITED(status));
     *out = read_file(holder_path("out"));
@@ -410,14 +410,32 @@ tool_run(const char *args, char **out, char **err)
     return WEXITSTATUS(status);
 }
 
-void
-tool_expect(const char *args, int status, const char *out, const char *err)
+int
+tool_run(const char *args, char **out, char **err)
+{
+    return run_tool("", args, out, err);
+}
+
+static void
+expect(const char *prefix, const char *args, int status, const char *out, const char *err)
 {
     char *got_out, *got_err;
-    int got = tool_run(args, &got_out, &got_err);
+    int got = run_tool(prefix, args, &got_out, &got_err);
     ck_assert_str_eq(got_err, err);
     ck_assert_str_eq(got_out, out);
     ck_assert_int_eq(got, status);
     free(got_out);
     free(got_err);
+}
+
+void
+tool_expect(const char *args, int status, const char *out, const char *err)
+{
+    expect("", args, status, out, err);
+}
+
+void
+tool_expect_as_nobody(const char *args, int status, const char *out, const char *err)
+{
+    expect("setpriv --reuid 65534 --clear-groups", args, status, out, err);
 }

@@ -44,7 +44,8 @@ void holder_kill(char who);
  * squeezed, the holders' pids replaced by their letters, ages by AGE, the folder by DIR; free() them.
  */
 int tool_run(const char *args, char **out, char **err);
-/* Runs it and compares all of it. */
+/* Runs it and compares all of it; as the user 65534 for the second, which needs setpriv(1) and root. */
 void tool_expect(const char *args, int status, const char *out, const char *err);
+void tool_expect_as_nobody(const char *args, int status, const char *out, const char *err);
 
 #endif

@@ -38,6 +38,37 @@ expect "a VFS that is asked for" "$stock" \
 expect "what it wrote" $'6\nok' "$("$LKS_SQLITE3" "$work/b.db" 'SELECT sum(a) FROM t; PRAGMA integrity_check')"
 expect "what it left" b.db "$(cd "$work" && ls -d b.db*)"
 
+# The shell shuts SQLite down as it begins, which forgets automatic extensions.
+expect "the tables" 1 "$("$lockstep" run -- "$LKS_SQLITE3" "$work/b.db" \
+    'SELECT count(*) FROM lockstep_clients' 2>&1)"
+
+# A program that registers an extension of its own; SQLite calls sqlite3_initialize() then, holding a mutex.
+cat >"$work/auto.c" <<'END'
+#include <sqlite3.h>
+static int calls;
+static int extend(void) { calls++; return 0; }
+int main(void)
+{
+    sqlite3 *db;
+    if (sqlite3_auto_extension((void (*)(void))extend) != 0 || sqlite3_shutdown() != 0 ||
+        sqlite3_auto_extension((void (*)(void))extend) != 0 || sqlite3_open(":memory:", &db) != 0 ||
+        sqlite3_exec(db, "SELECT * FROM lockstep_locks", 0, 0, 0) != 0)
+        return 1;
+    sqlite3_close(db);
+    return calls == 1 ? 0 : 2;
+}
+END
+# shellcheck disable=SC2086 # words
+if ${LKS_CC:-cc} -o "$work/auto" "$work/auto.c" $(${LKS_PKG_CONFIG:-pkg-config} --cflags --libs sqlite3); then
+    status=0
+    timeout 20 "$lockstep" run -- "$work/auto" || status=$?
+    expect "a program with an automatic extension" 0 "$status"
+fi
+if [ -f "${LKS_LOADABLE-}" ]; then
+    expect "loading it as well" 1 "$(timeout 20 "$lockstep" run -- "$LKS_SQLITE3" "$work/b.db" \
+        ".load ${LKS_LOADABLE%.so}" 2>&1 | grep -c 'Lockstep is in this process already')"
+fi
+
 status=0
 "$lockstep" run -- sh -c 'exit 7' || status=$?
 expect "the exit status" 7 "$status"

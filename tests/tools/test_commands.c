@@ -183,6 +183,106 @@ START_TEST(what_cannot_be_recovered_is_set_aside_and_named)
 }
 END_TEST
 
+START_TEST(recover_after_single_process_mode_says_what_is_lost)
+{
+    char stock = holder_start(), who;
+    char *out, *err;
+    holder_sql(stock, "CREATE TABLE t(a)", SQLITE_OK);
+    holder_kill(stock);
+    who = holder_start_with("lockstep", prepare, "durability=async&max_lag=3600000&multi_process=0");
+    holder_sql(who, "INSERT INTO t VALUES(1)", SQLITE_OK);
+    ck_assert_int_eq(tool_run("status -n -o COORDINATION,PROBLEM db", &out, &err), 0);
+    ck_assert_ptr_nonnull(strstr(out, "Lockstep A process uses this database alone (multi_process=0)"));
+    free(out);
+    free(err);
+    ck_assert_int_eq(tool_run("locks -n -o LOCK,MODE,PID,DETAIL db", &out, &err), 0);
+    ck_assert_str_eq(out, "DMS2 WRITE B connected, alone\n"
+                          "RESERVED WRITE B Lockstep refuses stock writers at once\n"
+                          "SHARED READ B Lockstep keeps stock writers out\n");
+    free(out);
+    free(err);
+    holder_kill(who);
+    ck_assert_int_eq(tool_run("recover db", &out, &err), 0);
+    ck_assert_str_eq(out, "db: left by a process that used it alone; commits that it had not written are lost\n"
+                          "db: all other commits are in the database and durable\n");
+    ck_assert_ptr_nonnull(strstr(err, "did not come to close it"));
+    free(out);
+    free(err);
+    tool_expect("recover db", 0, "db: nothing to recover\n", "");
+    expect_stock("(SELECT count(*) FROM t) = 0");
+}
+END_TEST
+
+static void
+make_file(const char *name, const char *content, size_t size, mode_t mode)
+{
+    int fd = open(holder_path(name), O_WRONLY | O_CREAT | O_TRUNC, 0666);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(write(fd, content, size), (ssize_t)size);
+    ck_assert_int_eq(fchmod(fd, mode), 0);
+    close(fd);
+}
+
+#define NEEDS "this needs a user who may read and write the database\n"
+
+START_TEST(a_wrong_operand_gets_one_line_that_says_what_is_wrong)
+{
+    static const char *const commands[] = {"locks", "status", "top", "flush", "recover"};
+    char text[200], args[64], want[256];
+    size_t i;
+    memset(text, 'x', sizeof text);
+    make_file("text", text, sizeof text, 0644);
+    ck_assert_int_eq(mkfifo(holder_path("fifo"), 0600), 0);
+    for (i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+        snprintf(args, sizeof args, "%s ''", commands[i]);
+        tool_expect(args, 1, "",
+                    "lockstep: the name of the database is empty; give the name of its file\n");
+        snprintf(args, sizeof args, "%s gone", commands[i]);
+        tool_expect(args, 1, "",
+                    "lockstep: gone: No such file or directory; give the name of the database file\n");
+        snprintf(args, sizeof args, "%s .", commands[i]);
+        tool_expect(args, 1, "",
+                    "lockstep: . is not a file, so no database; give the name of the database file\n");
+        snprintf(args, sizeof args, "%s fifo", commands[i]);
+        tool_expect(args, 1, "",
+                    "lockstep: fifo is not a file, so no database; give the name of the database file\n");
+        snprintf(args, sizeof args, "%s --bogus db", commands[i]);
+        snprintf(want, sizeof want,
+                 "lockstep: %s: unrecognized option '--bogus'\n"
+                 "Try 'lockstep %s --help' for more information.\n",
+                 commands[i], commands[i]);
+        tool_expect(args, 2, "", want);
+    }
+    /* Of what SQLite logs nothing is repeated. */
+    tool_expect("flush text", 1, "", "lockstep: text: file is not a database\n");
+    tool_expect("recover text", 0, "text: nothing to recover\n", "");
+}
+END_TEST
+
+START_TEST(flush_in_wal_mode_or_without_permission_says_so)
+{
+    char a = holder_start();
+    holder_sql(a, "CREATE TABLE t(a)", SQLITE_OK);
+    holder_kill(a);
+    if (geteuid() == 0) {
+        /* Skipped where that user cannot reach the program. */
+        char drop[] = "setpriv --reuid 65534 --clear-groups \"${LKS_BUILDDIR:-.}/lockstep\" --version >/dev/null 2>&1";
+        ck_assert_int_eq(chmod(holder_path(""), 0777), 0);
+        ck_assert_int_eq(chmod(holder_path("db"), 0600), 0);
+        if (system(drop) == 0) {
+            tool_expect_as_nobody("flush db", 1, "", "lockstep: db: Permission denied; " NEEDS);
+            tool_expect_as_nobody("recover db", 1, "", "lockstep: db: Permission denied; " NEEDS);
+            ck_assert_int_eq(chmod(holder_path("db"), 0644), 0);
+            tool_expect_as_nobody("flush db", 1, "", "lockstep: db: Permission denied; " NEEDS);
+            tool_expect_as_nobody("recover db", 0, "db: nothing to recover\n", "");
+        }
+    }
+    a = holder_start();
+    holder_sql(a, "PRAGMA journal_mode=WAL", SQLITE_OK);
+    tool_expect("flush db", 1, "", "lockstep: db is in WAL mode: nothing of it is Lockstep's to write\n");
+}
+END_TEST
+
 int
 main(void)
 {
@@ -201,6 +301,9 @@ main(void)
     tcase_add_test(done, recover_writes_what_the_dead_had_committed);
     tcase_add_test(done, recover_beside_living_processes_flushes);
     tcase_add_test(done, what_cannot_be_recovered_is_set_aside_and_named);
+    tcase_add_test(done, recover_after_single_process_mode_says_what_is_lost);
+    tcase_add_test(done, a_wrong_operand_gets_one_line_that_says_what_is_wrong);
+    tcase_add_test(done, flush_in_wal_mode_or_without_permission_says_so);
     suite_add_tcase(suite, shown);
     suite_add_tcase(suite, done);
     srunner_run_all(runner, CK_NORMAL);

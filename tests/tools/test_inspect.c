@@ -562,42 +562,6 @@ START_TEST(inspecting_a_database_in_use_here_drops_no_lock)
 }
 END_TEST
 
-START_TEST(whoever_has_the_file_mapped_gets_the_whole_picture)
-{
-    struct lockstep_inspection *inspection;
-    const struct lockstep_reader_view *reader;
-    const struct lockstep_client_view *client;
-    const struct lockstep_waiter_view *waiter;
-    int fd = open(holder_path("db-lockstep"), O_RDWR);
-    lock_ourselves(fd, LKS_BYTE_CLIENT0 + 5);
-    lock_ourselves(fd, LKS_BYTE_DMS2);
-    lks_a64_set_relaxed(&shm->clients[5].pid_namespace, self.pid_namespace);
-    lks_a32_set_release(&shm->clients[5].pid, (uint32_t)getpid());
-    read_snapshot(8, 5, 41);
-    wait_as(2, 5, 1);
-    ck_assert_int_eq(lks_inspect_shared(holder_path("db"), shm, LKS_SHM_BYTES, fd, &inspection),
-                     LOCKSTEP_OK);
-    ck_assert_int_eq(lockstep_inspect_database(inspection)->coordination, LOCKSTEP_COORD_LIVE);
-    client = lockstep_inspect_client(inspection, 0);
-    ck_assert_uint_eq(client->client, 5);
-    ck_assert_uint_eq(client->alive, 1);
-    ck_assert_int_eq(client->process.pid, getpid());
-    reader = lockstep_inspect_reader(inspection, 0);
-    ck_assert_uint_eq(reader->snapshot, 41);
-    ck_assert_uint_eq(reader->behind, 1);
-    ck_assert_int_eq(reader->process.pid, getpid());
-    waiter = lockstep_inspect_waiter(inspection, 0);
-    ck_assert_uint_eq(waiter->place, 1);
-    ck_assert_int_eq(waiter->thread, 3002);
-    ck_assert_ptr_null(lockstep_inspect_client(inspection, 1));
-    ck_assert_ptr_null(lockstep_inspect_reader(inspection, 1));
-    ck_assert_ptr_null(lockstep_inspect_waiter(inspection, 1));
-    lockstep_inspect_close(inspection);
-    ck_assert_uint_eq(our_locks(), 2);
-    close(fd);
-}
-END_TEST
-
 START_TEST(without_permission_the_kernels_view_is_left)
 {
     int status;
@@ -727,7 +691,6 @@ main(void)
     tcase_add_test(unsound, random_content_does_no_harm);
     tcase_add_checked_fixture(here, begin, finish);
     tcase_add_test(here, inspecting_a_database_in_use_here_drops_no_lock);
-    tcase_add_test(here, whoever_has_the_file_mapped_gets_the_whole_picture);
     tcase_add_test(here, without_permission_the_kernels_view_is_left);
     tcase_add_test(here, what_is_told_of_one_reader_is_of_one_transaction);
     tcase_add_test(here, only_a_database_that_is_there_can_be_inspected);

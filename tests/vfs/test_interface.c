@@ -39,6 +39,20 @@ START_TEST(a_uri_parameter_out_of_range_is_ignored_and_logged)
     ck_assert(logged("max_lag=-5"));
     ck_assert(logged("store_limit=-1"));
     close_db(db);
+    log_clear();
+    db = make("max_lag=soon&lock_wait=late&worker=maybe&multi_process=perhaps&unsafe_fs=off");
+    check_text(must(db, "pragma lockstep_max_lag"), "100");
+    ck_assert(logged("max_lag=soon is no number"));
+    ck_assert(logged("lock_wait=late is no number"));
+    ck_assert(logged("worker=maybe is none of"));
+    ck_assert(logged("multi_process=perhaps is none of"));
+    ck_assert(!logged("unsafe_fs"));
+    ck_assert_uint_gt(info(db).hard_limit, 1ull << 30);
+    close_db(db);
+    log_clear();
+    db = make("max_lag=100&lock_wait=50&worker=1&multi_process=yes&store_limit=0");
+    ck_assert(!logged("ignored"));
+    close_db(db);
 }
 END_TEST
 

@@ -1,6 +1,9 @@
 /* Transactions of every kind, judged by stock SQLite doing the same. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "vfs/vfstest.h"
 
@@ -299,6 +302,53 @@ START_TEST(pragmas_that_change_the_header_are_kept)
 }
 END_TEST
 
+/* Allocated blocks of the coordination file, in bytes. */
+static long long
+coordination_blocks(void)
+{
+    struct stat st;
+    ck_assert_int_eq(stat("a.db-lockstep", &st), 0);
+    return (long long)st.st_blocks * 512;
+}
+
+static bool
+holes_can_be_punched(void)
+{
+    int fd = open("probe", O_RDWR | O_CREAT, 0600);
+    bool can = fd >= 0 && ftruncate(fd, 1 << 20) == 0 &&
+               fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 1 << 20) == 0;
+    close(fd);
+    return can;
+}
+
+START_TEST(the_disk_space_of_a_huge_transaction_is_given_back_when_it_is_written)
+{
+    sqlite3 *db = open_ours("a.db", "store_limit=1048576&durability=async");
+    long long before, peak, after;
+    if (!holes_can_be_punched()) {
+        close_db(db);
+        return;
+    }
+    must(db, "create table t(v); insert into t values(0); pragma lockstep_flush");
+    before = coordination_blocks();
+    must(db, "insert into t select zeroblob(1000000) from (values(1),(1),(1),(1),(1),(1),(1),(1),(1),(1)), "
+             "(values(1),(1),(1))");
+    peak = coordination_blocks();
+    ck_assert_msg(peak > before + (25 << 20), "%lld, then %lld", before, peak);
+    must(db, "pragma lockstep_flush");
+    /* The next writer does it, unless a walk is in its way. */
+    must(db, "insert into t values(1); pragma lockstep_flush");
+    must(db, "insert into t values(2); pragma lockstep_flush");
+    after = coordination_blocks();
+    ck_assert_msg(after <= before + (4 << 20), "%lld, then %lld, then %lld", before, peak, after);
+    /* What was given back is used again. */
+    must(db, "insert into t select zeroblob(1000000) from (values(1),(1),(1),(1),(1),(1),(1),(1),(1),(1))");
+    check_text(must(db, "select count(*), sum(length(v)) from t; pragma integrity_check"), "43|40000003\nok");
+    close_db(db);
+    check_ordinary("a.db");
+}
+END_TEST
+
 static Suite *
 make_suite(void)
 {
@@ -314,6 +364,7 @@ make_suite(void)
     tcase_add_test(tcase, temporary_tables_and_files_work_and_leave_nothing);
     tcase_add_test(tcase, a_transaction_larger_than_the_cache_and_the_soft_limit_commits_and_rolls_back);
     tcase_add_test(tcase, one_huge_transaction_commits);
+    tcase_add_test(tcase, the_disk_space_of_a_huge_transaction_is_given_back_when_it_is_written);
     tcase_add_test(tcase, a_backup_out_of_and_into_a_database_copies_it);
     tcase_add_test(tcase, blobs_are_read_and_written_in_place);
     tcase_add_test(tcase, pragmas_that_change_the_header_are_kept);
