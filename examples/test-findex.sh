@@ -198,10 +198,16 @@ check_death() {
 # Nothing that was acknowledged is lost with a worker, whatever it was doing: the others go on, and
 # the report says so.
 check_killed_worker() {
-    start --json --time 30
-    kill -KILL "$(sed -n "${1}p" "$tmp/children")"
-    wait "$pid"
-    [ $? = 1 ] || fail "a worker was killed: not exit code 1"
+    local code try
+    for try in 1 2 3; do
+        start --json --time 30
+        kill -KILL "$(sed -n "${1}p" "$tmp/children")"
+        wait "$pid"
+        code=$?
+        # On a busy machine all may be done before the kill.
+        [ $code = 0 ] && grep -q '"workers_died": 0' "$tmp/said" || break
+    done
+    [ $code = 1 ] || fail "a worker was killed, try $try: exit code $code, not 1"
     pid=
     said_all "$tmp/said" 'was killed by signal 9' '"missing": 0,' '"sums_fit": true' '"wrong": 0,' \
         '"integrity_check": "ok"' '"complete": true' '"workers_died": 1' '"left_behind": ""'
