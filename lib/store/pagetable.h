@@ -13,8 +13,8 @@
 static inline uint32_t
 lks_pagetable_bucket_no(uint32_t unit_no)
 {
-    /* Fibonacci hashing: neighbours go far apart. */
-    return (unit_no * 2654435769u) >> 16;
+    /* Neighbours are neighbours: what is used together is in the same cache lines, and few numbers meet. */
+    return (unit_no ^ unit_no >> 16) % LKS_MAX_BUCKETS;
 }
 static inline struct lks_a32 *
 lks_pagetable_bucket(struct lks_shm *shm, uint32_t unit_no)
