@@ -516,7 +516,7 @@ lks_leave_at_exit(struct lockstep_db *db)
     if (lks_lockset_take(&db->locks, LKS_BYTE_DMS2, LKS_LOCK_EXCLUSIVE) == LOCKSTEP_OK) {
         /* For good: no other thread commits after the drain.  A transaction that is open has not committed. */
         lks_place_init(&place, 0);
-        (void)!lks_queue_lock(db, &place, EXIT_WAIT_NS);
+        db->leaving_as_owner = lks_queue_lock(db, &place, EXIT_WAIT_NS) == LOCKSTEP_OK;
         if (leave_last(db) != LOCKSTEP_OK)
             lks_log(LKS_ERROR,
                     "%s: the last commits could not be written; they are kept in %s until the database is next "

@@ -143,7 +143,8 @@ read_waiter(const struct lks_shm_waiter *entry, uint64_t now_ns, uint32_t *out_w
     for (int look = 0; look < LOOKS; look++) {
         /* Acquire: pairs with the release that made the entry WAITING. */
         word = lks_a32_acquire(&entry->word);
-        if (lks_waiter_state_of(word) == LKS_WAITER_FREE)
+        if (lks_waiter_state_of(word) == LKS_WAITER_FREE ||
+            lks_waiter_state_of(word) == LKS_WAITER_ENTERING)
             return false;
         waiter.sequence = lks_a64_relaxed(&entry->sequence);
         waiter.thread = (int32_t)lks_a32_relaxed(&entry->thread);

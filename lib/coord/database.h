@@ -68,6 +68,7 @@ struct lockstep_db {
     struct lks_process self;           /* [attach] */
     char boot_id[LKS_BOOT_ID_SIZE];    /* [attach] */
 
+    bool leaving_as_owner;             /* [attach_mutex] exit() owns WRITER, and drains */
     bool left;                         /* [attach_mutex] exit() has left for us: nothing is undone */
     struct lks_mutex reap_mutex;
     /* Owners of WRITER in this process only; see coord/horizon.h. */

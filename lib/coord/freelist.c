@@ -48,6 +48,9 @@ take_first(struct lks_shm *shm, const struct lks_geometry *g, struct queue q, ui
     if (head == 0 || !lks_chunk_has(shm, g, head))
         return 0;
     b = lks_chunk_block(shm, g, head);
+    /* Not free: the list is damaged. */
+    if (lks_a32_relaxed(&b->state) != LKS_BLOCK_FREE)
+        return 0;
     /* B1 */
     if (lks_a64_relaxed(&b->gate) >= limit)
         return 0;

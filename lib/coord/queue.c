@@ -75,9 +75,9 @@ entry_waits(const struct lks_shm_waiter *w, uint64_t now)
     }
 }
 
-/* The entry that came first, NO_ENTRY if nobody waits; and how many wait. */
+/* The entry that came first, NO_ENTRY if nobody waits; and how many wait.  `asleep`: of those that are to be woken. */
 static uint32_t
-find_head(struct lks_shm *shm, uint64_t now, uint32_t *out_count)
+find_head(struct lks_shm *shm, uint64_t now, bool asleep, uint32_t *out_count)
 {
     uint32_t high = lks_a32_acquire(&shm->state.waiters_high);
     uint64_t first = UINT64_MAX;
@@ -86,6 +86,8 @@ find_head(struct lks_shm *shm, uint64_t now, uint32_t *out_count)
         const struct lks_shm_waiter *w = &shm->waiters[i];
         uint64_t sequence;
         if (!entry_waits(w, now))
+            continue;
+        if (asleep && lks_waiter_state_of(lks_a32_acquire(&w->word)) != LKS_WAITER_WAITING)
             continue;
         count++;
         sequence = lks_a64_relaxed(&w->sequence);
@@ -98,13 +100,29 @@ find_head(struct lks_shm *shm, uint64_t now, uint32_t *out_count)
     return head;
 }
 
-/* The lock has passed to somebody. */
+/* One who waited has the lock, or nobody waits: a turn begins.  Who overtakes has what is left of the one that runs. */
 static void
-begin_turn(struct lks_shm_state *state, uint64_t turn_owner)
+begin_turn(struct lks_shm_state *state, bool waited)
 {
-    bool waited_for = (lks_a32_relaxed(&state->queue_flags) & LKS_QUEUE_WAITERS) != 0;
-    lks_a64_set_relaxed(&state->turn_owner, turn_owner);
-    lks_a64_set_relaxed(&state->turn_since_ns, waited_for ? lks_clock_ns() : 0);
+    bool others = (lks_a32_relaxed(&state->queue_flags) & LKS_QUEUE_WAITERS) != 0;
+    if (waited && others)
+        lks_a64_set_relaxed(&state->turn_since_ns, lks_clock_ns());
+    else if (!others && lks_a64_relaxed(&state->turn_since_ns) != 0)
+        lks_a64_set_relaxed(&state->turn_since_ns, 0);
+}
+
+/* Once may be the scheduler's doing.  Who does not come again may be stopped, and is not to cost each round 10 ms. */
+static void
+note_missed(struct lks_shm *shm, uint32_t entry)
+{
+    struct lks_shm_waiter *w = &shm->waiters[entry];
+    uint32_t missed;
+    if (entry >= LKS_MAX_WAITERS)
+        return;
+    missed = lks_a32_relaxed(&w->missed) + 1;
+    lks_a32_set_relaxed(&w->missed, missed);
+    if (missed >= 2)
+        lks_a64_set_relaxed(&w->sequence, lks_a64_add(&shm->state.next_sequence, 1));
 }
 
 /* A turn in which somebody waits now counts from when the first one came. */
@@ -114,7 +132,7 @@ count_turn(struct lks_shm *shm, uint64_t now)
     uint32_t count, head;
     if (lks_a64_relaxed(&shm->state.turn_since_ns) != 0)
         return;
-    head = find_head(shm, now, &count);
+    head = find_head(shm, now, false, &count);
     if (head != NO_ENTRY)
         lks_a64_set_relaxed(&shm->state.turn_since_ns, lks_a64_relaxed(&shm->waiters[head].since_ns));
 }
@@ -125,7 +143,7 @@ turn_is_over(const struct lks_shm_state *state, uint64_t now, uint32_t count)
 {
     uint64_t since = lks_a64_relaxed(&state->turn_since_ns);
     uint64_t turn = count * LKS_TURN_NS <= LKS_ROUND_NS ? LKS_TURN_NS : LKS_ROUND_NS / count;
-    return since != 0 && now - since >= turn;
+    return since != 0 && now > since && now - since >= turn;
 }
 
 enum lockstep_status
@@ -145,8 +163,9 @@ lks_queue_take(struct lockstep_db *db, struct lks_place *place)
     lks_a64_set_relaxed(&state->writer_since_ns, lks_clock_coarse_ns());
     lks_a32_set_relaxed(&state->writer_thread, (uint32_t)lks_process_thread());
     lks_a32_set_relaxed(&state->writer_connection, place->connection);
-    if (lks_a64_relaxed(&state->turn_owner) != LKS_TURN_OWNER(db->client, place->connection))
-        begin_turn(state, LKS_TURN_OWNER(db->client, place->connection));
+    begin_turn(state, place->entry != NO_ENTRY);
+    if (lks_writer_state_of(word) == LKS_WRITER_RESERVED && lks_writer_waiter(word) != place->entry)
+        note_missed(shm, lks_writer_waiter(word));
     if (place->entry != NO_ENTRY) {
         leave_entry(db, place);
         /* There is another head now, which was not rung. */
@@ -169,17 +188,20 @@ hand_over(struct lks_shm *shm, uint64_t word, uint64_t now)
     struct lks_shm_state *state = &shm->state;
     struct lks_shm_waiter *w;
     uint32_t count, head;
+    uint64_t since;
 
     /* Cheap, and mostly the answer: not even the shortest turn is over. */
     if (!turn_is_over(state, now, LKS_MAX_WAITERS))
         return false;
-    head = find_head(shm, now, &count);
+    head = find_head(shm, now, false, &count);
     if (head == NO_ENTRY) {
         flags_clear(shm, LKS_QUEUE_STARVING);
         return false;
     }
     w = &shm->waiters[head];
-    if (!turn_is_over(state, now, count) || now - lks_a64_relaxed(&w->since_ns) < LKS_STARVING_NS)
+    since = lks_a64_relaxed(&w->since_ns);
+    /* It may have come after `now` was read. */
+    if (!turn_is_over(state, now, count) || now < since || now - since < LKS_STARVING_NS)
         return false;
     lks_a64_set_relaxed(&state->reserved_ns, now);
     lks_a64_swap(&state->writer, lks_writer_word(lks_writer_generation(word) + 1, head,
@@ -196,12 +218,22 @@ ring_head(struct lks_shm *shm)
 {
     uint32_t count, head;
     flags_or(shm, LKS_QUEUE_RUNG);
-    head = find_head(shm, lks_clock_ns(), &count);
+    head = find_head(shm, lks_clock_ns(), true, &count);
     if (head != NO_ENTRY)
         ring(&shm->waiters[head]);
     else
-        /* A waiter that enters now sets it again and looks at the word after that. */
+        /* A waiter that enters now, or comes back, sets it again and looks at the word after that. */
         flags_clear(shm, LKS_QUEUE_WAITERS | LKS_QUEUE_RUNG | LKS_QUEUE_STARVING);
+}
+
+/* For whoever takes something away that others may have counted on. */
+static void
+ring_if_free(struct lks_shm *shm)
+{
+    flags_clear(shm, LKS_QUEUE_RUNG);
+    if (lks_writer_state_of(lks_a64_seq(&shm->state.writer)) == LKS_WRITER_FREE &&
+        (lks_a32_seq(&shm->state.queue_flags) & LKS_QUEUE_WAITERS) != 0)
+        ring_head(shm);
 }
 
 void
@@ -275,9 +307,10 @@ enter(struct lockstep_db *db, struct lks_place *place, uint64_t now)
             if (lks_a32_relaxed(&w->word) != 0)
                 continue;
             lks_a32_max(&shm->state.waiters_high, i);
-            /* AWAY first: nobody picks it before its fields are there. */
-            if (!lks_a32_cas(&w->word, 0, lks_waiter_word(db->client, LKS_WAITER_AWAY)))
+            if (!lks_a32_cas(&w->word, 0, lks_waiter_word(db->client, LKS_WAITER_ENTERING)))
                 continue;
+            LKS_CRASH_POINT("queue:entering");
+            lks_a32_set_relaxed(&w->missed, 0);
             lks_a64_set_relaxed(&w->touched_ns, now);
             lks_a64_set_relaxed(&w->sequence, lks_a64_add(&shm->state.next_sequence, 1));
             lks_a64_set_relaxed(&w->since_ns, now);
@@ -311,6 +344,8 @@ reserve(struct lockstep_db *db, struct lks_place *place, uint64_t word, uint64_t
         return false;
     /* Until this store others may think that the reservation is old; they would then just be first. */
     lks_a64_set_relaxed(&state->reserved_ns, now);
+    if (lks_writer_state_of(word) == LKS_WRITER_RESERVED)
+        note_missed(db->shm, lks_writer_waiter(word));
     return true;
 }
 
@@ -324,7 +359,7 @@ nap_end(struct lks_shm *shm, uint32_t entry, uint64_t now, uint64_t deadline)
     uint64_t end = lks_a64_relaxed(&shm->waiters[entry].since_ns) + LKS_STARVING_NS;
     uint32_t count;
     if (now >= end)
-        end = now + (find_head(shm, now, &count) == entry ? LKS_TURN_NS : LKS_RESERVED_NS);
+        end = now + (find_head(shm, now, false, &count) == entry ? LKS_TURN_NS : LKS_RESERVED_NS);
     return end < deadline ? end : deadline;
 }
 
@@ -344,6 +379,17 @@ stays_free(const struct lks_shm_state *state, uint64_t word, uint64_t *now)
     return true;
 }
 
+/* It is another's turn: he is rung.  If he does not come the word is as it was when we look again, and then ours. */
+static bool
+leave_to_head(struct lks_shm *shm, uint32_t entry, uint64_t now)
+{
+    uint32_t count, head = find_head(shm, now, false, &count);
+    if (head == entry || head == NO_ENTRY)
+        return false;
+    ring(&shm->waiters[head]);
+    return true;
+}
+
 enum lockstep_status
 lks_queue_wait(struct lockstep_db *db, struct lks_place *place, uint64_t wait_ns)
 {
@@ -351,6 +397,7 @@ lks_queue_wait(struct lockstep_db *db, struct lks_place *place, uint64_t wait_ns
     uint64_t now = lks_clock_ns();
     uint64_t deadline = now + wait_ns;
     uint64_t next_check = now + LIFE_CHECK_NS;
+    uint64_t left_to_head = UINT64_MAX; /* a word that was FREE and left to another */
     uint32_t rings = 0;
     struct lks_shm_waiter *w;
     enum lockstep_status status = enter(db, place, now);
@@ -379,12 +426,23 @@ lks_queue_wait(struct lockstep_db *db, struct lks_place *place, uint64_t wait_ns
             lks_writer_client(word) != db->client && reservation_expired(shm, now) &&
             lks_client_reap(db, lks_writer_client(word)))
             word = lks_a64_seq(&shm->state.writer);
-        /* What was seen above is old then: the flags may have been cleared since. */
-        if (lks_writer_state_of(word) == LKS_WRITER_FREE && now < deadline &&
-            !stays_free(&shm->state, word, &now))
-            continue;
+        if (lks_writer_state_of(word) == LKS_WRITER_FREE && now < deadline) {
+            /* What was seen above is old then: the flags may have been cleared since. */
+            if (!stays_free(&shm->state, word, &now))
+                continue;
+            if (word != left_to_head && leave_to_head(shm, place->entry, now)) {
+                left_to_head = word;
+                lks_futex_wait(&w->bell, seen, LKS_STARVING_NS);
+                now = lks_clock_ns();
+                continue;
+            }
+        }
         if (reserve(db, place, word, now))
             break;
+        if (lks_writer_state_of(word) == LKS_WRITER_FREE && now < deadline) {
+            now = lks_clock_ns();
+            continue;
+        }
         if (now >= deadline) {
             status = LOCKSTEP_TIMEOUT;
             break;
@@ -421,6 +479,8 @@ lks_queue_leave(struct lockstep_db *db, struct lks_place *place)
             lks_queue_unlock(db);
     }
     leave_entry(db, place);
+    /* The ring may have been ours. */
+    ring_if_free(db->shm);
 }
 
 enum lockstep_status
@@ -467,7 +527,7 @@ lks_queue_take_over(struct lockstep_db *db, uint32_t client)
         /* For a waiter that is gone.  To FREE, so that all who sleep may try. */
         if (lks_a64_cas(&state->writer, word,
                         lks_writer_word(lks_writer_generation(word) + 1, 0, 0, LKS_WRITER_FREE)))
-            flags_clear(db->shm, LKS_QUEUE_RUNG);
+            ring_if_free(db->shm);
         return LOCKSTEP_OK;
     }
     if (lks_writer_state_of(word) != LKS_WRITER_OWNED || lks_writer_client(word) != client)

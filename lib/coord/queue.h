@@ -8,14 +8,15 @@
  *   unlock    OWNED -> FREE; or, when the one who came first waits for longer than LKS_STARVING_NS and the
  *             owner's turn is over, OWNED -> RESERVED for that one, and its bell is rung.
  *   wait      enter the queue; sleep on my bell until the word is RESERVED for me.  I make it so myself when
- *             it stays FREE for LKS_GRACE_NS.  A reservation leaves time to go through SQLite and come back.
+ *             it stays FREE for LKS_GRACE_NS and I came first, or who did does not take it.  A reservation leaves time to go through SQLite and come back.
  *   death     OWNED by a client whose CLIENT lock is free: the reaper, who holds that lock, moves the word to
  *             OWNED by itself, repairs, and unlocks.
  *
- * A turn is the time in which one connection takes the lock again and again, while others wait: LKS_TURN_NS, or less
- * with very many waiters, so that a round of all takes LKS_ROUND_NS.  To pass the lock on costs a switch between
- * processes, and the new owner's page cache is stale; a turn is what that is paid for.  A transaction that is longer
- * is not cut short: its turn is over when it ends.
+ * A turn is the time in which those who wait are overtaken, by one connection that takes the lock again and again or by
+ * several: LKS_TURN_NS, or less with very many waiters, so that a round of all takes LKS_ROUND_NS.  It begins when one of
+ * them gets the lock, or when the first one comes.  To pass the lock on costs a switch between processes, and the new
+ * owner's page cache is stale; a turn is what that is paid for.  A transaction that is longer is not cut short: its
+ * turn is over when it ends.
  *
  * The generation in the word rises with every change, so no CAS succeeds on a word that was away in between.
  * No wake-up is lost: a waiter sets its flag in queue_flags and then looks at the word; an unlocker changes

@@ -132,10 +132,12 @@ enum lks_slot_state { LKS_SLOT_FREE = 0, LKS_SLOT_CLAIMING = 1, LKS_SLOT_ACTIVE 
  * word        waiter             the entry        CAS from 0 takes it, release afterwards
  *             reaper             CLIENT(i)        CAS to 0; or anybody once AWAY for LKS_AWAY_MAX_NS
  * sequence    waiter             the entry        relaxed, before word becomes WAITING
+ *             who takes or is reserved WRITER    relaxed: back to the end, who let reservations expire
+ * missed      the same                            relaxed
  * bell        waiter, waker      -                seq_cst add; a futex
  * others      waiter             the entry        relaxed
  *
- * A waiter that returns to SQLite between two sleeps is AWAY and keeps its place.
+ * A waiter that returns to SQLite between two sleeps is AWAY and keeps its place; but it is not rung then.
  * Q1     the bell says "look again", never who owns the lock.
  * Death: the entry stays until reaped; a reservation for it expires.
  */
@@ -144,12 +146,19 @@ struct lks_shm_waiter {
     struct lks_a32 bell;
     struct lks_a64 sequence;
     struct lks_a64 since_ns;
-    struct lks_a64 touched_ns; /* when it went AWAY */
+    struct lks_a64 touched_ns; /* when it went AWAY, or came */
     struct lks_a32 thread;
     struct lks_a32 connection;
-    struct lks_a64 pad[3];
+    struct lks_a32 missed; /* reservations that it let expire, one after the other */
+    struct lks_a32 pad0;
+    struct lks_a64 pad[2];
 };
-enum lks_waiter_state { LKS_WAITER_FREE = 0, LKS_WAITER_WAITING = 1, LKS_WAITER_AWAY = 2 };
+enum lks_waiter_state {
+    LKS_WAITER_FREE = 0,
+    LKS_WAITER_WAITING = 1,
+    LKS_WAITER_AWAY = 2,
+    LKS_WAITER_ENTERING = 3 /* taken, its fields are not there yet: nobody looks at them */
+};
 
 /*
  * What commit `id` was, at ring[id % LKS_RING_SIZE].
@@ -201,7 +210,7 @@ enum lks_block_state { LKS_BLOCK_FREE = 0, LKS_BLOCK_USED = 1 };
  * committed        writer             WRITER            release; the commit itself
  * writer           anybody            -                 CAS, seq_cst; see coord/queue.c
  * writer_*         owner of WRITER    WRITER            relaxed, hints
- * turn_*           owner of WRITER    WRITER            relaxed, hints: whose turn it is, and since when
+ * turn_since_ns    owner of WRITER    WRITER            relaxed, a hint: since when those who wait are overtaken
  * reserved_ns      owner of WRITER    WRITER            relaxed, before the CAS to RESERVED
  * queue_flags      anybody            -                 or/and, seq_cst
  * next_sequence    anybody            -                 add
@@ -213,6 +222,8 @@ enum lks_block_state { LKS_BLOCK_FREE = 0, LKS_BLOCK_USED = 1 };
  * durable          worker             WORKER            release, after the last sync
  * file_*           worker             WORKER            relaxed, before flushed
  * next_*           worker             WORKER            release, before the journal is sealed
+ * distrusted       worker             WORKER            relaxed; 1: a sync failed that had to settle what an earlier batch
+ *                                                       wrote without one, and Linux may have dropped it
  * failures         worker             WORKER            add, after last_errno
  * sync_wanted      anybody            -                 max
  * work_bell        anybody            -                 add; futex of worker threads
@@ -238,7 +249,6 @@ struct lks_shm_state {
     struct lks_a64 writer_since_ns;
     struct lks_a32 writer_thread;
     struct lks_a32 writer_connection;
-    struct lks_a64 turn_owner;    /* LKS_TURN_OWNER(client, connection) */
     struct lks_a64 turn_since_ns; /* 0: nobody was seen waiting yet */
     _Alignas(64) struct lks_a32 queue_flags;
     struct lks_a32 waiters_high;
@@ -275,7 +285,7 @@ struct lks_shm_state {
     struct lks_a32 work_bell;
     struct lks_a32 worker_asleep; /* hint: 1 if a commit should ring work_bell */
     struct lks_a32 worker;
-    struct lks_a32 pad1;
+    struct lks_a32 distrusted;
     struct lks_a64 sync_wanted;
     struct lks_a64 pending_since_ns; /* when the store last became non-empty, for bounded lag */
     struct lks_a64 written_units;
@@ -285,8 +295,6 @@ struct lks_shm_state {
 #define LKS_QUEUE_WAITERS 1u  /* somebody may be waiting */
 #define LKS_QUEUE_STARVING 2u /* somebody has waited long enough to be handed the lock */
 #define LKS_QUEUE_RUNG 4u     /* the head's bell was rung and it has not slept since */
-
-#define LKS_TURN_OWNER(client, connection) ((uint64_t)(client) << 32 | (connection))
 
 /*
  * Which buckets hold something that is not written behind: bit b % 64 of dirty[b / 64] for bucket b.

@@ -187,6 +187,7 @@ fill_queue(struct lockstep_db *db, uint32_t count, uint64_t wait_ns)
         lks_a32_set_release(&w->word, lks_waiter_word(3, LKS_WAITER_WAITING));
     }
     lks_a32_max(&db->shm->state.waiters_high, count);
+    lks_a64_set_relaxed(&db->shm->state.next_sequence, 1000);
     lks_a32_or(&db->shm->state.queue_flags, LKS_QUEUE_WAITERS | LKS_QUEUE_STARVING);
 }
 
@@ -208,15 +209,81 @@ START_TEST(an_owner_that_comes_back_at_once_has_its_turn_and_no_more)
     uint64_t word;
     lks_place_init(&place, 1);
     fill_queue(db, 3, 10 * LKS_STARVING_NS);
-    lks_a64_set_relaxed(&db->shm->state.turn_since_ns, 1); /* somebody else's */
-    /* A new owner's turn begins; that the others have waited for long does not end it. */
-    ck_assert_int_eq(pass_through(db, &place, 0), LKS_WRITER_FREE);
-    ck_assert_uint_le(lks_clock_ns() - lks_a64_relaxed(&db->shm->state.turn_since_ns), LONG_NS);
     ck_assert_int_eq(pass_through(db, &place, LKS_TURN_NS / 4), LKS_WRITER_FREE);
     ck_assert_int_eq(pass_through(db, &place, LKS_TURN_NS), LKS_WRITER_RESERVED);
     word = lks_a64_acquire(&db->shm->state.writer);
     ck_assert_uint_eq(lks_writer_client(word), 3);
     ck_assert_uint_eq(lks_writer_waiter(word), 1); /* the one with the lowest number */
+    memory_db_free(db);
+}
+END_TEST
+
+START_TEST(whoever_overtakes_has_what_is_left_of_the_turn)
+{
+    struct lockstep_db *db = memory_db(12);
+    struct lks_place first, second;
+    lks_place_init(&first, 1);
+    lks_place_init(&second, 2);
+    fill_queue(db, 3, 10 * LKS_STARVING_NS);
+    ck_assert_int_eq(pass_through(db, &first, LKS_TURN_NS / 4), LKS_WRITER_FREE);
+    /* Alternating does not begin a turn anew. */
+    ck_assert_int_eq(pass_through(db, &second, 0), LKS_WRITER_FREE);
+    ck_assert_uint_ge(lks_clock_ns() - lks_a64_relaxed(&db->shm->state.turn_since_ns), LKS_TURN_NS / 4);
+    ck_assert_int_eq(lks_queue_take(db, &first), LOCKSTEP_OK);
+    lks_a64_set_relaxed(&db->shm->state.turn_since_ns, lks_clock_ns() - LKS_TURN_NS);
+    lks_queue_unlock(db);
+    ck_assert_int_eq(writer_state(db), LKS_WRITER_RESERVED);
+    memory_db_free(db);
+}
+END_TEST
+
+START_TEST(one_who_waited_begins_a_turn)
+{
+    struct lockstep_db *db = memory_db(12);
+    struct lks_place place;
+    lks_place_init(&place, 1);
+    ck_assert_int_eq(lks_queue_wait(db, &place, LONG_NS), LOCKSTEP_OK); /* reserved */
+    lks_a64_set_relaxed(&db->shm->state.turn_since_ns, 1);
+    fill_queue(db, 0, 0);
+    lks_a32_or(&db->shm->state.queue_flags, LKS_QUEUE_WAITERS);
+    ck_assert_int_eq(lks_queue_take(db, &place), LOCKSTEP_OK);
+    ck_assert_uint_gt(lks_a64_relaxed(&db->shm->state.turn_since_ns), 1);
+    lks_queue_unlock(db);
+    memory_db_free(db);
+}
+END_TEST
+
+START_TEST(one_who_does_not_come_twice_goes_to_the_end)
+{
+    struct lockstep_db *db = memory_db(12);
+    struct lks_place place;
+    uint32_t i;
+    lks_place_init(&place, 1);
+    fill_queue(db, 3, 10 * LKS_STARVING_NS);
+    for (i = 0; i < 3; i++) {
+        uint64_t word;
+        ck_assert_int_eq(pass_through(db, &place, LKS_TURN_NS), LKS_WRITER_RESERVED);
+        word = lks_a64_acquire(&db->shm->state.writer);
+        ck_assert_uint_eq(lks_writer_waiter(word), i < 2 ? 1 : 0);
+        ck_assert_int_eq(lks_queue_take(db, &place), LOCKSTEP_BUSY);
+        lks_a64_set_relaxed(&db->shm->state.reserved_ns, lks_clock_ns() - 2 * LKS_RESERVED_NS);
+    }
+    memory_db_free(db);
+}
+END_TEST
+
+/* Its owner went back to SQLite: the ring would be lost. */
+START_TEST(who_is_away_is_not_rung)
+{
+    struct lockstep_db *db = memory_db(12);
+    struct lks_place owner;
+    lks_place_init(&owner, 1);
+    fill_queue(db, 3, 0);
+    lks_a64_set_relaxed(&db->shm->waiters[1].touched_ns, lks_clock_ns());
+    lks_a32_set_release(&db->shm->waiters[1].word, lks_waiter_word(3, LKS_WAITER_AWAY));
+    ck_assert_int_eq(pass_through(db, &owner, 1), LKS_WRITER_FREE);
+    ck_assert_uint_eq(lks_a32_relaxed(&db->shm->waiters[1].bell), 0);
+    ck_assert_uint_eq(lks_a32_relaxed(&db->shm->waiters[0].bell), 1);
     memory_db_free(db);
 }
 END_TEST
@@ -369,6 +436,10 @@ main(void)
     tcase_add_test(tcase, whoever_waits_for_a_free_lock_has_it_reserved);
     tcase_add_test(tcase, with_no_entry_left_waiting_is_refused_and_ghosts_make_room);
     tcase_add_test(tcase, an_owner_that_comes_back_at_once_has_its_turn_and_no_more);
+    tcase_add_test(tcase, whoever_overtakes_has_what_is_left_of_the_turn);
+    tcase_add_test(tcase, one_who_waited_begins_a_turn);
+    tcase_add_test(tcase, one_who_does_not_come_twice_goes_to_the_end);
+    tcase_add_test(tcase, who_is_away_is_not_rung);
     tcase_add_test(tcase, with_many_who_wait_turns_are_shorter);
     tcase_add_test(tcase, a_turn_waits_for_those_who_have_waited_for_long_enough);
     tcase_add_test(tcase, a_long_transaction_uses_its_turn_up);
