@@ -9,6 +9,7 @@
 #include "base/crashpoint.h"
 #include "base/log.h"
 #include "coord/client.h"
+#include "coord/freelist.h"
 #include "coord/reader.h"
 #include "os/futex.h"
 #include "store/dbfile.h"
@@ -133,8 +134,10 @@ preserve_unit(struct batch *batch, uint32_t unit_no, uint64_t id)
     b = lks_chunk_block(shm, batch->g, block);
     status = read_file(batch, (uint64_t)unit_no << batch->g->unit_log2,
                        lks_chunk_data(shm, batch->g, block), lks_unit_bytes(batch->g));
-    if (status != LOCKSTEP_OK)
+    if (status != LOCKSTEP_OK) {
+        lks_freelist_return(shm, batch->g, block);
         return status;
+    }
     lks_dbfile_hide_tripwire((uint64_t)unit_no << batch->g->unit_log2,
                              lks_chunk_data(shm, batch->g, block), lks_unit_bytes(batch->g));
     lks_a64_set_relaxed(&b->id, id);
@@ -211,7 +214,7 @@ static enum lockstep_status
 preserve(struct batch *batch)
 {
     struct lockstep_db *db = batch->db;
-    bool lent = batch->store->lent;
+    bool lent = batch->store->lent || db->leaving_as_owner;
     enum lockstep_status status =
         lent ? LOCKSTEP_OK : lks_queue_lock(db, &batch->store->place, WRITER_WAIT_NS);
     size_t i;
@@ -314,6 +317,46 @@ journal_changes(struct batch *batch)
     return status;
 }
 
+/*
+ * A sync of the database, which settles what earlier batches wrote without one as well.  Linux calls pages clean that it
+ * could not write, and says so once: if there were such, their content has to be written again.
+ */
+static enum lockstep_status
+sync_database(struct batch *batch)
+{
+    struct lks_shm_state *state = &batch->db->shm->state;
+    enum lockstep_status status = batch->db->io->sync(batch->store->database);
+    if (status != LOCKSTEP_OK && lks_a64_acquire(&state->durable) < batch->from)
+        lks_a32_set_relaxed(&state->distrusted, 1);
+    return status;
+}
+
+/* The whole file as the kernel has it, so that all of it is dirty again.  Content and size stay. */
+static enum lockstep_status
+write_file_anew(struct batch *batch)
+{
+    const struct lks_io *io = batch->db->io;
+    struct lks_shm_state *state = &batch->db->shm->state;
+    uint64_t at = 0;
+    size_t got = RUN_BYTES;
+    enum lockstep_status status = LOCKSTEP_OK;
+    if (lks_a32_relaxed(&state->distrusted) == 0)
+        return LOCKSTEP_OK;
+    for (; got == RUN_BYTES && status == LOCKSTEP_OK; at += got) {
+        status = io->read(batch->store->database, at, batch->store->run, RUN_BYTES, &got);
+        if (status == LOCKSTEP_OK && got > 0)
+            status = io->write(batch->store->database, at, batch->store->run, got);
+    }
+    LKS_CRASH_POINT("batch:written-anew");
+    if (status == LOCKSTEP_OK)
+        status = sync_database(batch);
+    if (status != LOCKSTEP_OK)
+        return status;
+    lks_a32_set_relaxed(&state->distrusted, 0);
+    lks_log(LKS_NOTICE, "%s: a sync had failed; the file was written anew", batch->db->path);
+    return LOCKSTEP_OK;
+}
+
 /* Step 7. */
 static enum lockstep_status
 write_changes(struct batch *batch)
@@ -346,7 +389,7 @@ write_changes(struct batch *batch)
         status = db->io->truncate(batch->store->database, batch->file_size_after);
     LKS_CRASH_POINT("batch:wrote-all");
     if (status == LOCKSTEP_OK && batch->sync)
-        status = db->io->sync(batch->store->database);
+        status = sync_database(batch);
     LKS_CRASH_POINT("batch:synced");
     return status;
 }
@@ -393,13 +436,12 @@ static void
 undo(struct batch *batch)
 {
     bool rolled_back;
+    /* A batch that was begun and not sealed is forgotten with the next begin. */
+    if (!batch->sealed)
+        return;
     lks_journal_close(batch->store->journal);
     batch->store->journal = NULL;
-    batch->store->clean = false;
-    if (batch->sealed && lks_dbfile_rollback(batch->db, &rolled_back) == LOCKSTEP_OK)
-        batch->store->clean = true;
-    if (!batch->sealed)
-        batch->store->clean = true;
+    batch->store->clean = lks_dbfile_rollback(batch->db, &rolled_back) == LOCKSTEP_OK;
 }
 
 /*
@@ -482,11 +524,12 @@ sync_only(struct batch *batch)
     struct lks_shm_state *state = &batch->db->shm->state;
     enum lockstep_status status = open_journal(batch);
     if (status == LOCKSTEP_OK)
-        status = batch->db->io->sync(batch->store->database);
+        status = sync_database(batch);
     if (status == LOCKSTEP_OK)
         status = lks_journal_invalidate(batch->store->journal, true);
     if (status == LOCKSTEP_OK) {
         lks_a64_set_release(&state->durable, batch->target);
+        lks_a32_set_relaxed(&state->last_errno, 0);
         wake_all(state);
     }
     return status;
@@ -530,10 +573,15 @@ pin_and_write(struct batch *batch)
     batch->sync = wanted > lks_a64_acquire(&state->durable);
     if (batch->g == NULL)
         status = LOCKSTEP_BUSY;
-    else if (batch->target != batch->from || is_too_long(batch))
+    else
+        status = write_file_anew(batch);
+    if (status != LOCKSTEP_OK)
+        goto release;
+    if (batch->target != batch->from || is_too_long(batch))
         status = write_batch(batch);
     else if (batch->sync)
         status = sync_only(batch);
+release:
     lks_reader_release(db, &batch->pin);
     return status;
 }

@@ -16,8 +16,8 @@
  * A transaction below T that found no block and read the file may have read it in step 7: it sees next_id
  * beyond its snapshot, looks again, and finds the block of step 4.
  *
- * Syncs: journal records, journal header, database, journal header: four, and none when every commit since
- * the last durable one was made with OFF.
+ * Syncs: journal records, journal header, database, journal header: four, the first two in one for a small batch; and
+ * none when every commit since the last durable one was made with OFF.
  */
 #ifndef LKS_STORE_BATCH_H
 #define LKS_STORE_BATCH_H

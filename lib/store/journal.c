@@ -26,7 +26,7 @@
  * cut before it ends the database is unchanged, so to play any whole record back does no harm; and
  * of a record any sectors of 512 bytes may be 0xff in place of what was written:
  *   - with that of its page number it is of page 0xffffffff, and passed over;
- *   - with that of its checksum, it has a wrong one (0xffffffff is not used);
+ *   - with that of its checksum, it has a wrong one, for sums come nowhere near 0xffffffff;
  *   - with any other, the sum is too large: each has a byte that the sum samples and that is not
  *     0xff, else the batch is written by W1; and no other sector can make up for it, for what is
  *     missing can only make the sum larger.
@@ -50,6 +50,8 @@
 #define PIECE_BYTES ((size_t)1 << 20)
 #define PADDING_BYTES (LKS_JOURNAL_SECTOR_BYTES + 8u)
 #define REGIONS 2
+/* What is missing adds at most 255 for each of the 327 bytes that the sum samples of the largest page. */
+#define LARGEST_SUM (0xffffffffu - 255 * 328)
 #define BLANK 0xffu
 /* Behind the second region, eight bytes of zeros: there is no further header. */
 #define GUARD_BYTES 8u
@@ -416,7 +418,7 @@ is_guarded(const struct lks_journal *j, const unsigned char *record, uint64_t of
         guarded = sector;
     }
     sector = (offset + 4 + j->page_size) / LKS_JOURNAL_SECTOR_BYTES;
-    return sector <= guarded + 1 && lks_journal_get(page + j->page_size) != 0xffffffffu;
+    return sector <= guarded + 1 && lks_journal_get(page + j->page_size) < LARGEST_SUM;
 }
 
 /* The region into which the batch may go by W5, -1 if it may not. */

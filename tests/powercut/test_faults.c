@@ -314,6 +314,58 @@ START_TEST(a_file_that_cannot_be_cut_off_is_later)
 }
 END_TEST
 
+struct later_checker {
+    struct image_checker checker;
+    int64_t from;
+};
+
+/* Before anything was durable OFF promises nothing. */
+static bool
+check_once_durable(const struct replay_image *image, void *arg)
+{
+    struct later_checker *later = arg;
+    return image->durable < later->from || image_check(image, &later->checker);
+}
+
+/* What was written without a sync, and a later sync could not settle: Linux drops it, so it must be written again. */
+START_TEST(what_was_written_for_off_is_made_good_after_a_failed_sync)
+{
+    static const struct fault fault = {
+        .role = RECORDER_DATABASE, .op = FAULT_SYNC, .error = FAULT_IO, .nth = 1, .times = 1};
+    sqlite3 *a = make_database("a.db", "max_lag=5"), *off;
+    struct later_checker later = {.from = 0};
+    struct replay_plan plan = {.seed = scratch_seed(),
+                               .syncs_per_mille = 1000,
+                               .at_sync = 2,
+                               .elsewhere_per_mille = 1000,
+                               .most = 1000000,
+                               .check = check_once_durable,
+                               .arg = &later};
+    struct replay_result result;
+    struct lockstep_db_info info;
+    int64_t n = 0;
+    int i;
+    recorder_durable(0);
+    off = scratch_open("a.db", "durability=off");
+    for (i = 0; i < 10; i++)
+        n = must_commit(off);
+    do
+        info = status_of(a);
+    while (info.flushed != info.committed);
+    ck_assert_uint_lt(info.durable, info.flushed);
+    fault_arm(&fault);
+    ck_assert_int_eq(lockstep_flush(a), SQLITE_IOERR_FSYNC);
+    ck_assert_uint_eq(fault_hits(), 1);
+    must_recover(a, n);
+    ck_assert(scratch_logged("the file was written anew"));
+    ck_assert_int_eq(sqlite3_close(off), SQLITE_OK);
+    ck_assert_int_eq(sqlite3_close(a), SQLITE_OK);
+    later.from = later.checker.newest = n;
+    result = replay(&plan);
+    ck_assert_msg(!result.stopped, "%s\n%s", later.checker.why, scratch_log());
+}
+END_TEST
+
 START_TEST(a_failed_sync_that_nobody_hears_of_is_found_out)
 {
     static const enum recorder_role roles[] = {RECORDER_DATABASE, RECORDER_JOURNAL};
@@ -437,6 +489,7 @@ main(int argc, char **argv)
     tcase_add_test(tcase, one_failure_anywhere_loses_nothing);
     tcase_add_test(tcase, a_file_that_cannot_be_cut_off_is_later);
     tcase_add_loop_test(tcase, a_failed_sync_that_nobody_hears_of_is_found_out, 0, 2);
+    tcase_add_test(tcase, what_was_written_for_off_is_made_good_after_a_failed_sync);
     tcase_add_test(tcase, asynchronous_commits_go_on_up_to_the_limit);
     tcase_add_loop_test(tcase, commits_that_cannot_be_written_at_close_are_kept, 0, 3);
     tcase_add_test(tcase, a_database_that_cannot_be_opened_can_be_later);

@@ -19,6 +19,7 @@
  */
 #include <check.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,7 @@
 #include <unistd.h>
 
 #include "harness/stage.h"
+#include "shm/layout.h"
 
 #define LIMIT "&store_limit=1048576"
 #define VICTIM_COMMITS 250
@@ -279,6 +281,28 @@ outgrow(struct scene *s)
     return died(s);
 }
 
+/* The victim is the worker, and a sync had failed before: see distrusted in shm/layout.h. */
+static bool
+distrust(struct scene *s)
+{
+    static const unsigned char one[4] = {1, 1, 1, 1};
+    char path[128];
+    int fd;
+    found_books(s);
+    s->victim = stage_enter(&s->stage, 2, LIMIT "&max_lag=20");
+    actor_must(s->victim, "transact m 5");
+    s->survivor = stage_enter(&s->stage, 3, "");
+    actor_must(s->survivor, "audit");
+    snprintf(path, sizeof path, "%s-lockstep", s->stage.path);
+    fd = open(path, O_WRONLY | O_CLOEXEC);
+    ck_assert_int_ge(fd, 0);
+    ck_assert(pwrite(fd, one, sizeof one, (off_t)offsetof(struct lks_shm, state.distrusted)) == sizeof one);
+    close(fd);
+    arm(s);
+    actor_tell(s->victim, "transact m 20");
+    return died(s);
+}
+
 /* The victim is the last to leave; the survivor has the file open, but has not connected yet. */
 static bool
 leave_last(struct scene *s)
@@ -294,7 +318,7 @@ leave_last(struct scene *s)
 
 static bool (*const scenes[])(struct scene *) = {
     crowd, connect_first, leave_last, take_over, adopt, change_page_size, outgrow, connect_to_rubbish,
-    connect_alone};
+    connect_alone, distrust};
 #define SCENES (sizeof scenes / sizeof scenes[0])
 
 /* Where to look first: for speed, and where a point is passed in several scenes, for the one it is about. */
@@ -303,6 +327,7 @@ static const struct {
     bool (*scene)(struct scene *);
 } hints[] = {
     {"attach:set-aside", connect_to_rubbish}, {"attach:alone", connect_alone},
+    {"batch:written-anew", distrust},
     {"attach:", connect_first},
     {"client:entered", connect_first},        {"client:cleared", take_over},
     {"dbfile:", connect_first},               {"detach:", leave_last},

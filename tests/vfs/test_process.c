@@ -144,6 +144,28 @@ START_TEST(a_child_outlives_its_parent_without_holding_its_locks)
 }
 END_TEST
 
+START_TEST(exit_with_an_old_snapshot_open_writes_everything)
+{
+    sqlite3 *db;
+    pid_t pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        sqlite3 *writer = open_ours("a.db", "durability=async&max_lag=60000");
+        sqlite3 *reader = open_ours("a.db", "");
+        must(writer, "create table t(v); insert into t values(1); pragma lockstep_flush");
+        must(reader, "begin; select * from t");
+        must(writer, "update t set v = 2");
+        alarm(5); /* it took ten seconds, and then kept the commit aside */
+        exit(0);
+    }
+    child_passed(pid);
+    check_ordinary("a.db");
+    db = open_stock("a.db");
+    check_text(must(db, "select v from t"), "2");
+    close_db(db);
+}
+END_TEST
+
 START_TEST(exit_without_close_leaves_an_ordinary_database)
 {
     struct peer peer;
@@ -234,6 +256,7 @@ make_suite(void)
     tcase_add_loop_test(tcase, a_connection_carried_across_fork_fails_and_the_parent_goes_on, 0, 2);
     tcase_add_test(tcase, a_child_of_fork_may_open_its_own);
     tcase_add_test(tcase, a_child_outlives_its_parent_without_holding_its_locks);
+    tcase_add_test(tcase, exit_with_an_old_snapshot_open_writes_everything);
     tcase_add_test(tcase, exit_without_close_leaves_an_ordinary_database);
     tcase_add_test(tcase, what_a_killed_process_committed_is_adopted);
     tcase_add_test(tcase, a_second_copy_of_the_library_is_refused_and_the_first_works_on);
