@@ -40,4 +40,12 @@ lks_reader_rest(struct lockstep_db *db, const struct lks_reader *reader)
 }
 void lks_reader_release(struct lockstep_db *db, struct lks_reader *reader);
 
+/*
+ * A reader of a log, in WAL mode: for people only; nobody is blocked or protected by it.  Shows that `connection`
+ * reads up to `frame` under read mark `mark`, in the slot that it had last if that is free.  False: none is.
+ */
+bool lks_reader_show(struct lockstep_db *db, uint32_t *slot, uint32_t connection, uint32_t frame,
+                     uint32_t mark);
+void lks_reader_hide(struct lockstep_db *db, uint32_t slot);
+
 #endif

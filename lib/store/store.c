@@ -24,6 +24,7 @@ destroy_store(struct lockstep_db *db)
 }
 
 static const struct lks_database_hooks hooks = {
+    .mode = LKS_MODE_STORE,
     .recover = lks_recovery_connect,
     .repair = lks_recovery_repair,
     .drain = lks_batch_drain,
@@ -130,6 +131,21 @@ count_readers(const struct lks_shm *shm, struct lockstep_db_info *info)
 }
 
 void
+lks_store_wal_info(const struct lks_shm_state *state, struct lockstep_db_info *info)
+{
+    info->wal = lks_a32_relaxed(&state->mode) == LKS_MODE_WAL;
+    if (!info->wal)
+        return;
+    info->flushed = info->durable;
+    info->wal_frames = lks_a32_relaxed(&state->log_frames);
+    info->wal_backfilled = lks_a32_relaxed(&state->log_backfilled);
+    info->sync_failed = lks_a32_relaxed(&state->poison);
+    info->wal_bytes = lks_a64_relaxed(&state->log_bytes);
+    info->checkpoints = lks_a64_relaxed(&state->checkpoints);
+    info->syncs = lks_a64_relaxed(&state->syncs);
+}
+
+void
 lks_store_info(const struct lockstep_db *db, struct lockstep_db_info *out_info)
 {
     const struct lks_shm *shm = db->shm;
@@ -155,6 +171,7 @@ lks_store_info(const struct lockstep_db *db, struct lockstep_db_info *out_info)
         info.clients += lks_a32_relaxed(&shm->clients[i].pid) != 0;
     count_readers(shm, &info);
     info.waiters = count_waiters(shm);
+    lks_store_wal_info(state, &info);
     owner = lks_queue_owner(db, &since);
     if (owner < LKS_MAX_CLIENTS)
         info.writer_pid = (int32_t)lks_a32_relaxed(&shm->clients[owner].pid);
