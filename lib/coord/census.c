@@ -118,6 +118,8 @@ read_slots(const struct lks_shm *shm, uint64_t now_ns, struct lks_census *census
         uint64_t word;
         if (!read_slot(&shm->slots[i], now_ns, &word, &reader))
             continue;
+        if (census->wal && lks_slot_state_of(word) == LKS_SLOT_CLAIMING)
+            continue; /* connected, and not in a transaction */
         if (reader.client >= LKS_MAX_CLIENTS || lks_slot_state_of(word) > LKS_SLOT_ACTIVE) {
             damaged(census, "reader slot %u holds 0x%llx, which cannot be", (unsigned)i,
                     (unsigned long long)word);
@@ -286,6 +288,7 @@ void
 lks_census_take(const struct lks_shm *shm, uint64_t now_ns, struct lks_census *out_census)
 {
     memset(out_census, 0, sizeof *out_census);
+    out_census->wal = lks_a32_relaxed(&shm->state.mode) == LKS_MODE_WAL;
     read_writer(&shm->state, now_ns, out_census);
     read_waiters(shm, now_ns, out_census);
     read_slots(shm, now_ns, out_census);

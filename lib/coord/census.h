@@ -50,6 +50,7 @@ struct lks_census {
     uint64_t batches, failed_batches;
     uint32_t max_lag_ms, unit_size, last_error;
     bool tripwire;
+    bool wal; /* readers' snapshots are frames */
 
     enum lks_writer_state writer_state;
     uint32_t writer_client;

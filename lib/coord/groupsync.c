@@ -39,6 +39,35 @@ ring(struct lks_shm_state *state)
         lks_futex_wake(&state->sync_bell, UINT32_MAX);
 }
 
+/* Sleepers are of 32 kinds, by their tickets. */
+static uint32_t
+kind_of(uint64_t ticket)
+{
+    return 1u << ticket % 32;
+}
+
+/* After a sync by which tickets from + 1 to `to` have become durable: those who waited for them, and one more. */
+static void
+ring_some(struct lks_shm_state *state, uint64_t from, uint64_t to)
+{
+    uint32_t covered = 0;
+    uint64_t ticket;
+    if (to - from >= 32) {
+        ring(state);
+        return;
+    }
+    for (ticket = from + 1; ticket <= to; ticket++)
+        covered |= kind_of(ticket);
+    lks_a32_add(&state->sync_bell, 1);
+    if (lks_a32_seq(&state->sync_sleepers) == 0)
+        return;
+    if (covered != 0)
+        lks_futex_wake_bits(&state->sync_bell, UINT32_MAX, covered);
+    /* Of those who came while the sync ran: it leads the next one.  If it dies the others look by themselves. */
+    if (covered != UINT32_MAX)
+        lks_futex_wake_bits(&state->sync_bell, 1, ~covered);
+}
+
 uint64_t
 lks_groupsync_draw(struct lockstep_db *db)
 {
@@ -129,6 +158,7 @@ lks_groupsync_run(struct lockstep_db *db, lks_groupsync_fn sync, void *arg)
         lks_groupsync_poison(db, lks_os_errno());
         return failure(state);
     }
+    lks_a64_set_relaxed(&state->sync_took_ns, lks_clock_ns() - begun_ns);
     /* G2: the pages may have been lost by another's sync, and this one then had nothing to do. */
     if (lks_a32_seq(&state->poison) != 0)
         return failure(state);
@@ -140,7 +170,15 @@ lks_groupsync_run(struct lockstep_db *db, lks_groupsync_fn sync, void *arg)
     return LOCKSTEP_OK;
 }
 
-/* Nobody leads, or the leader does not come back. */
+/* For how long a leader is left alone: see LKS_GROUPSYNC_SLOW_NS. */
+static uint64_t
+reign_ns(const struct lks_shm_state *state)
+{
+    uint64_t took = lks_a64_relaxed(&state->sync_took_ns);
+    return took < LKS_GROUPSYNC_SLOW_NS || took / 2 > LKS_GROUPSYNC_STALL_NS ? LKS_GROUPSYNC_STALL_NS : took / 2;
+}
+
+/* Nobody leads, or the leader has had his time. */
 static bool
 may_lead(const struct lks_shm_state *state, uint64_t leader)
 {
@@ -149,7 +187,17 @@ may_lead(const struct lks_shm_state *state, uint64_t leader)
         return true;
     since = lks_a64_relaxed(&state->sync_since_ns);
     now = lks_clock_ns();
-    return now > since && now - since > LKS_GROUPSYNC_STALL_NS;
+    return now > since && now - since >= reign_ns(state);
+}
+
+/* When a sleeper looks again by itself. */
+static uint64_t
+nap_end(const struct lks_shm_state *state, uint64_t now, uint64_t deadline)
+{
+    uint64_t end = now + LOOK_NS, reign = lks_a64_relaxed(&state->sync_since_ns) + reign_ns(state);
+    if (reign > now && reign < end)
+        end = reign;
+    return end < deadline ? end : deadline;
 }
 
 /* False: another was faster. */
@@ -158,7 +206,7 @@ lead(struct lockstep_db *db, uint64_t leader, lks_groupsync_fn sync, void *arg,
      enum lockstep_status *out_status)
 {
     struct lks_shm_state *state = &db->shm->state;
-    uint64_t mine = next_leader(leader, db->client + 1);
+    uint64_t mine = next_leader(leader, db->client + 1), from = lks_a64_acquire(&state->durable);
     /* Before leadership is seen: else it would look stalled at once. */
     lks_a64_set_relaxed(&state->sync_since_ns, lks_clock_ns());
     if (!lks_a64_cas(&state->sync_leader, leader, mine))
@@ -168,17 +216,20 @@ lead(struct lockstep_db *db, uint64_t leader, lks_groupsync_fn sync, void *arg,
     /* It may have been taken from us. */
     lks_a64_cas(&state->sync_leader, mine, next_leader(mine, 0));
     LKS_CRASH_POINT("groupsync:resigned");
-    ring(state);
+    if (*out_status == LOCKSTEP_OK)
+        ring_some(state, from, lks_a64_acquire(&state->durable));
+    else
+        ring(state);
     return true;
 }
 
 static void
-sleep_for_leader(struct lockstep_db *db, uint32_t seen, uint64_t leader, uint64_t wait_ns)
+sleep_for_leader(struct lockstep_db *db, uint64_t ticket, uint32_t seen, uint64_t leader, uint64_t end_ns)
 {
     struct lks_shm_state *state = &db->shm->state;
     uint32_t client = (uint32_t)(leader & LEADER_MASK);
     lks_a32_add(&state->sync_sleepers, 1);
-    lks_futex_wait(&state->sync_bell, seen, wait_ns);
+    lks_futex_wait_bits(&state->sync_bell, seen, end_ns, kind_of(ticket));
     lks_a32_add(&state->sync_sleepers, (uint32_t)-1);
     if (lks_a32_relaxed(&state->sync_bell) == seen && client != 0 &&
         lks_a64_relaxed(&state->sync_leader) == leader)
@@ -197,7 +248,7 @@ lks_groupsync_wait(struct lockstep_db *db, uint64_t ticket, int timeout_ms, lks_
         lks_a64_max(&state->sync_wanted, ticket);
     for (;;) {
         uint32_t seen = lks_a32_seq(&state->sync_bell);
-        uint64_t leader, now, wait_ns = LOOK_NS;
+        uint64_t leader, now;
         enum lockstep_status status;
 
         /* Acquire: pairs with the raise in run(). */
@@ -214,12 +265,10 @@ lks_groupsync_wait(struct lockstep_db *db, uint64_t ticket, int timeout_ms, lks_
         now = lks_clock_ns();
         if (now >= deadline)
             return LOCKSTEP_TIMEOUT;
-        if (deadline - now < wait_ns)
-            wait_ns = deadline - now;
         if (sync == NULL)
             ring_worker(state);
         LKS_CRASH_POINT("groupsync:waiting");
-        sleep_for_leader(db, seen, leader, wait_ns);
+        sleep_for_leader(db, ticket, seen, leader, nap_end(state, now, deadline));
     }
 }
 

@@ -8,9 +8,12 @@
  *   1. look at the bell, then: durable >= ticket?  Done.  Poisoned?  Failed.
  *   2. nobody leads: become the leader (CAS of sync_leader).  Read `committed`: the target.  Then sync.  Then raise
  *      `durable` to the target, give leadership up, ring the bell.
- *   3. somebody leads: sleep on the bell.  If he is dead, or has led for LKS_GROUPSYNC_STALL_NS (stopped, or on a
- *      slow disk), the next waiter takes leadership over; two syncs at once do no harm.
- * Nobody waits to gather others: those who come while a sync runs share the next one.
+ *   3. somebody leads: sleep on the bell.  If he is dead, or has led for LKS_GROUPSYNC_STALL_NS (he is stopped), the
+ *      next waiter takes leadership over; two syncs at once do no harm.  On a slow disk, where the last sync took
+ *      LKS_GROUPSYNC_SLOW_NS or more, it does so after half of that time: who has just missed a sync need not wait for
+ *      its end, and not more than a few are under way.
+ * Nobody waits to gather others: those who come while a sync runs share the next one.  They are let sleep on, but for
+ * one, who leads it: sleepers are of 32 kinds by their tickets, and the bell is rung for the kinds that were covered.
  *
  * A sync that failed may have lost any page that it was to write, and the kernel calls the pages clean: a second sync
  * proves nothing.  So the log is *poisoned*: the word is set before leadership is given up and the bell is rung, and
@@ -30,6 +33,7 @@
 #include "coord/database.h"
 
 #define LKS_GROUPSYNC_STALL_NS (100000000ull)
+#define LKS_GROUPSYNC_SLOW_NS (1000000ull)
 
 /* Syncs the log.  Errors with lks_os_errno(). */
 typedef enum lockstep_status (*lks_groupsync_fn)(void *arg);

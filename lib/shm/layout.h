@@ -114,8 +114,8 @@ struct lks_shm_client {
  * R2     a claimer stands on no block while walk is 0.
  * Death: the slot stays claimed.  Until a reaper clears it, blocks are kept too long, never reused too
  *        soon.
- * In WAL mode a slot protects nothing and is for people: snapshot is the last frame that the reader sees, size the
- * number of its read mark.
+ * In WAL mode a slot protects nothing and is for people: a connection has one for as long as it is connected, CLAIMING
+ * between transactions; snapshot is the last frame that the reader sees, size the number of its read mark.
  */
 struct lks_shm_slot {
     struct lks_a64 word;
@@ -234,6 +234,7 @@ enum lks_block_state { LKS_BLOCK_FREE = 0, LKS_BLOCK_USED = 1 };
  * mode             first client       DMS1              relaxed, before the identity; constant afterwards
  * sync_leader      anybody            -                 CAS, seq_cst; generation << 12 | client + 1, or 0 there
  * sync_since_ns    the leader         leadership        relaxed, a hint: is it stalled?
+ * sync_took_ns     who has synced     -                 relaxed, a hint: how long it took
  * sync_bell        the leader         leadership        add, after durable or poison; a futex
  * sync_sleepers    anybody            -                 add, before sleeping on sync_bell; a hint
  * poison           who failed to sync -                 CAS from 0, release, before sync_bell; 0 again: mender
@@ -299,6 +300,7 @@ struct lks_shm_state {
     struct lks_a64 written_units;
     _Alignas(64) struct lks_a64 sync_leader;
     struct lks_a64 sync_since_ns;
+    struct lks_a64 sync_took_ns;
     struct lks_a32 sync_bell;
     struct lks_a32 sync_sleepers;
     struct lks_a32 poison; /* errno of the sync that failed; 0: none has */
@@ -310,6 +312,7 @@ struct lks_shm_state {
     struct lks_a32 log_frames;
     struct lks_a32 log_backfilled;
     struct lks_a32 log_held_at;    /* frame beyond which a reader lets nothing be written back; 0: none does */
+    struct lks_a32 log_wanted;     /* so many frames to be written back ring the worker */
     struct lks_a32 checkpoint_off; /* 1: a connection asked that only others checkpoint */
     struct lks_a64 log_held_since_ns;
 };

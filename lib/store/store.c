@@ -122,10 +122,11 @@ count_readers(const struct lks_shm *shm, struct lockstep_db_info *info)
     uint32_t i;
     for (i = 1; i < LKS_MAX_SLOTS; i++) {
         uint64_t word = lks_a64_relaxed(&shm->slots[i].word);
-        if (lks_slot_state_of(word) == LKS_SLOT_FREE)
+        if (lks_slot_state_of(word) == LKS_SLOT_FREE ||
+            (info->wal && lks_slot_state_of(word) == LKS_SLOT_CLAIMING))
             continue;
         info->readers++;
-        if (lks_slot_snapshot(word) < info->oldest_snapshot)
+        if (!info->wal && lks_slot_snapshot(word) < info->oldest_snapshot)
             info->oldest_snapshot = lks_slot_snapshot(word);
     }
 }
@@ -169,9 +170,9 @@ lks_store_info(const struct lockstep_db *db, struct lockstep_db_info *out_info)
     info.last_error = lks_a32_relaxed(&state->last_errno);
     for (i = 0; i < LKS_MAX_CLIENTS; i++)
         info.clients += lks_a32_relaxed(&shm->clients[i].pid) != 0;
+    lks_store_wal_info(state, &info);
     count_readers(shm, &info);
     info.waiters = count_waiters(shm);
-    lks_store_wal_info(state, &info);
     owner = lks_queue_owner(db, &since);
     if (owner < LKS_MAX_CLIENTS)
         info.writer_pid = (int32_t)lks_a32_relaxed(&shm->clients[owner].pid);

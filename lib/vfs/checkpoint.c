@@ -3,11 +3,14 @@
  *
  * The process that holds WORKER does the work for all:
  *   lag          the log is synced when the oldest commit that nobody waits for is max_lag / 2 old;
- *   checkpoints  PASSIVE once CHECKPOINT_FRAMES are to be written back, which makes nobody wait.  Writers that go on
- *                meanwhile keep the log from being reset, so once it has RESET_FRAMES the rest, by then short, is
- *                written back as the owner of WRITER: the next writer finds it empty and begins anew.  A file beyond its
- *                limit is then truncated, unless that would wait for a reader;
+ *   checkpoints  PASSIVE once 1000 frames or more are to be written back, which makes nobody wait.  Writers that go on
+ *                meanwhile keep the log from being reset, so the rest, by then short, is written back as the owner of
+ *                WRITER: the next writer finds it empty and begins anew.  A file beyond its limit is then
+ *                truncated, unless that would wait for a reader;
  *   mending      a log that was poisoned, if we were the first to come after all had left.
+ *
+ * The thread is started by the first commit that finds none at work, in whatever process: a process that only reads has
+ * none, and its locks and system calls stay as cheap as those of a single-threaded program.
  *
  * It has a connection of its own over the parent VFS: so SQLite's inode table knows of it, and closing it drops no
  * lock of the process.  The connection is opened when first needed and lives in this thread only.
@@ -35,8 +38,13 @@
 #include "os/file.h"
 #include "vfs/vfs.h"
 
+/* A checkpoint is due when so many frames are to be written back: what is appended in CHECKPOINT_NS, within bounds. */
 #define CHECKPOINT_FRAMES 1000u
-#define RESET_FRAMES CHECKPOINT_FRAMES
+#define CHECKPOINT_FRAMES_MOST 8000u
+/* What writers may be held off for, and how often a checkpoint is made again to come to that. */
+#define SHORT_REST 128u
+#define ROUNDS_MOST 4u
+#define CHECKPOINT_NS (50 * LKS_NS_PER_MS)
 /* So long a log means that the background does not keep up or is stopped: SQLite's own checkpoints help. */
 #define HELP_FRAMES (16 * CHECKPOINT_FRAMES)
 #define DEFAULT_LOG_LIMIT (64ull << 20)
@@ -61,6 +69,7 @@ struct checkpointer {
     pthread_t thread;
     bool running;
     bool stop;
+    struct lks_a32 started; /* a launch was tried; a hint for committers */
 
     bool mend; /* the log was poisoned when we came, and nobody was there */
     sqlite3 *connection;
@@ -68,8 +77,11 @@ struct checkpointer {
     volatile uint32_t *index;
     struct lks_place place;
     uint64_t not_before_ns; /* the next checkpoint */
+    uint64_t last_ns;       /* when the last one ended */
     uint64_t back_off_ns;
 };
+
+static enum lockstep_status launch(struct lockstep_db *db);
 
 static struct checkpointer *
 checkpointer_of(const struct lockstep_db *db)
@@ -173,13 +185,35 @@ log_bytes(struct checkpointer *c)
     return c->log->pMethods->xFileSize(c->log, &size) == SQLITE_OK ? (uint64_t)size : 0;
 }
 
+static uint32_t
+frames_wanted(const struct lks_shm_state *state)
+{
+    uint32_t wanted = lks_a32_relaxed(&state->log_wanted);
+    return wanted >= CHECKPOINT_FRAMES && wanted <= CHECKPOINT_FRAMES_MOST ? wanted : CHECKPOINT_FRAMES;
+}
+
+/* The faster the log grows the more is written back at once: pages that were written again are written once. */
+static void
+adapt(struct checkpointer *c, uint32_t frames)
+{
+    uint64_t now = lks_clock_ns(), wanted = CHECKPOINT_FRAMES;
+    if (c->last_ns != 0 && now > c->last_ns)
+        wanted = frames * CHECKPOINT_NS / (now - c->last_ns);
+    if (wanted < CHECKPOINT_FRAMES)
+        wanted = CHECKPOINT_FRAMES;
+    if (wanted > CHECKPOINT_FRAMES_MOST)
+        wanted = CHECKPOINT_FRAMES_MOST;
+    lks_a32_set_relaxed(&c->db->shm->state.log_wanted, (uint32_t)wanted);
+    c->last_ns = now;
+}
+
 /* For people. */
 static void
 publish_progress(struct checkpointer *c)
 {
     struct lks_shm_state *state = &c->db->shm->state;
     uint32_t done = lks_wal_index_word(c->index, LKS_INDEX_BACKFILLED);
-    bool held = frames_to_write(c->index) >= CHECKPOINT_FRAMES;
+    bool held = c->back_off_ns != 0 && frames_to_write(c->index) >= CHECKPOINT_FRAMES;
     lks_a64_set_relaxed(&state->log_bytes, log_bytes(c));
     lks_a32_set_relaxed(&state->log_frames, frames_in(c->index));
     lks_a32_set_relaxed(&state->log_backfilled, done);
@@ -268,14 +302,18 @@ finish(struct checkpointer *c)
 static void
 checkpoint(struct checkpointer *c)
 {
-    uint32_t before = frames_to_write(c->index);
+    uint32_t before = frames_to_write(c->index), rest = before, last, rounds = 0;
     int rc;
     LKS_CRASH_POINT("checkpoint:due");
-    rc = run_checkpoint(c, SQLITE_CHECKPOINT_PASSIVE);
-    if (rc == SQLITE_OK && frames_in(c->index) >= RESET_FRAMES &&
-        frames_to_write(c->index) < CHECKPOINT_FRAMES)
+    /* Once more while it pays: writers are held off for the rest. */
+    do {
+        last = rest;
+        rc = run_checkpoint(c, SQLITE_CHECKPOINT_PASSIVE);
+        rest = frames_to_write(c->index);
+    } while (rc == SQLITE_OK && rest > SHORT_REST && rest < last / 2 && ++rounds < ROUNDS_MOST);
+    if (rc == SQLITE_OK && rest < frames_wanted(&c->db->shm->state))
         finish(c);
-    publish_progress(c);
+    adapt(c, before);
     /* No progress: a reader or another checkpoint is in the way, or the disk fails.  Do not spin. */
     if (rc == SQLITE_OK && frames_to_write(c->index) < before)
         c->back_off_ns = 0;
@@ -284,13 +322,36 @@ checkpoint(struct checkpointer *c)
                          : c->back_off_ns > BACK_OFF_MAX_NS / 2 ? BACK_OFF_MAX_NS
                                                                 : 2 * c->back_off_ns;
     c->not_before_ns = lks_clock_ns() + c->back_off_ns;
+    publish_progress(c);
 }
 
 static bool
 checkpoint_due(const struct checkpointer *c, uint64_t now)
 {
-    return c->index != NULL && now >= c->not_before_ns && frames_to_write(c->index) >= CHECKPOINT_FRAMES &&
+    return c->index != NULL && now >= c->not_before_ns &&
+           frames_to_write(c->index) >= frames_wanted(&c->db->shm->state) &&
            lks_a32_relaxed(&c->db->shm->state.checkpoint_off) == 0;
+}
+
+/* The oldest commit that nobody waits for should have been synced by now. */
+static bool
+is_overdue(const struct lks_shm_state *state)
+{
+    uint64_t since = lks_a64_relaxed(&state->pending_since_ns);
+    return since != 0 &&
+           lks_clock_coarse_ns() > since + 2 * lks_a32_relaxed(&state->max_lag_ms) * LKS_NS_PER_MS;
+}
+
+void
+lks_checkpoint_ensure(struct lockstep_db *db, const volatile uint32_t *index)
+{
+    const struct lks_shm_state *state = &db->shm->state;
+    if (lks_a32_relaxed(&checkpointer_of(db)->started) != 0)
+        return;
+    if (lks_a32_relaxed(&state->worker) != 0 && !is_overdue(state) &&
+        frames_to_write(index) < 2 * CHECKPOINT_FRAMES_MOST)
+        return;
+    (void)!launch(db);
 }
 
 void
@@ -298,7 +359,8 @@ lks_checkpoint_notice(struct lockstep_db *db, const volatile uint32_t *index)
 {
     struct lks_shm_state *state = &db->shm->state;
     uint32_t asleep = lks_a32_relaxed(&state->worker_asleep);
-    if (asleep == AWAKE || frames_to_write(index) < CHECKPOINT_FRAMES ||
+    lks_checkpoint_ensure(db, index);
+    if (asleep == AWAKE || frames_to_write(index) < frames_wanted(state) ||
         lks_a64_relaxed(&state->log_held_since_ns) != 0)
         return;
     if (lks_a32_cas(&state->worker_asleep, asleep, AWAKE)) {
@@ -465,25 +527,42 @@ thread_main(void *arg)
 }
 
 static enum lockstep_status
-start_worker(struct lockstep_db *db)
+launch(struct lockstep_db *db)
 {
     struct checkpointer *c = checkpointer_of(db);
+    enum lockstep_status status = LOCKSTEP_OK;
     sigset_t all, before;
-    if (db->options.no_worker || c->running) {
-        if (db->options.no_worker)
-            db->hooks->resign(db);
+    if (db->options.no_worker)
         return LOCKSTEP_OK;
-    }
+    lks_mutex_lock(&c->mutex);
+    if (c->running)
+        goto unlock;
     c->stop = false;
     /* Signals are the application's: none is delivered to this thread. */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     c->running = pthread_create(&c->thread, NULL, thread_main, c) == 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    lks_a32_set_relaxed(&c->started, 1);
     if (!c->running) {
         lks_log(LKS_ERROR, "%s: cannot start the thread that checkpoints", db->path);
-        return LOCKSTEP_NOMEM;
+        status = LOCKSTEP_NOMEM;
     }
+unlock:
+    lks_mutex_unlock(&c->mutex);
+    return status;
+}
+
+/* On connecting, and after a pause: at once only if there is something to be done. */
+static enum lockstep_status
+start_worker(struct lockstep_db *db)
+{
+    struct checkpointer *c = checkpointer_of(db);
+    const struct lks_shm_state *state = &db->shm->state;
+    if (c->mend || lks_a64_relaxed(&state->pending_since_ns) != 0)
+        return launch(db);
+    if (!c->running)
+        db->hooks->resign(db);
     return LOCKSTEP_OK;
 }
 
@@ -510,7 +589,10 @@ stop_worker(struct lockstep_db *db)
     lks_a32_add(&db->shm->state.work_bell, 1);
     lks_futex_wake(&db->shm->state.work_bell, UINT32_MAX);
     pthread_join(c->thread, NULL);
+    lks_mutex_lock(&c->mutex);
     c->running = false;
+    lks_a32_set_relaxed(&c->started, 0);
+    lks_mutex_unlock(&c->mutex);
     resign(db);
 }
 

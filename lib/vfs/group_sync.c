@@ -48,7 +48,7 @@ lks_wal_publish(struct lks_file *f)
     LKS_CRASH_POINT("wal:appended");
     f->ticket = lks_groupsync_draw(f->db);
     f->wal.ticketed = true;
-    f->wal.ticket_change = f->wal.snapshot[LKS_INDEX_CHANGE] =
+    f->wal.ticket_change = f->wal.snapshot.change =
         lks_wal_index_word(f->wal.index, LKS_INDEX_CHANGE);
     if (asked_durability(f) == LOCKSTEP_ASYNC)
         lks_groupsync_note(f->db, f->ticket);
@@ -94,7 +94,7 @@ lks_wal_commit(struct lks_file *f)
 uint64_t
 lks_wal_ticket(struct lks_file *f)
 {
-    uint32_t seen = f->wal.snapshot[LKS_INDEX_CHANGE];
+    uint32_t seen = f->wal.snapshot.change;
     /*
      * What it has seen of others may have no ticket yet (the committer is between steps 2 and 3) or never get one
      * (a stock process): a new one covers all.

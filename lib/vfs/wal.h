@@ -37,9 +37,9 @@ enum lks_wal_lock {
  * native words that others change: read by lks_wal_index_word().
  */
 enum {
-    LKS_INDEX_HEADER_WORDS = 12,
     LKS_INDEX_CHANGE = 2,
     LKS_INDEX_MAX_FRAME = 4,
+    LKS_INDEX_CHECKSUM = 10, /* two words, of the ten before them */
     LKS_INDEX_BACKFILLED = 24,
     LKS_INDEX_READ_MARK = 25 /* ... of READ0 to READ4 */
 };
@@ -50,8 +50,13 @@ lks_wal_index_word(const volatile uint32_t *index, unsigned word)
 {
     return __atomic_load_n(&index[word], __ATOMIC_RELAXED);
 }
-/* Bytes of a page: the second half of a word, with 1 for 65536. */
-uint32_t lks_wal_index_page_size(const volatile uint32_t *index);
+
+/* A header is known by its checksum. */
+struct lks_wal_snapshot {
+    uint32_t change;
+    uint32_t max_frame;
+    uint32_t checksum[2];
+};
 
 /* What a file has of this mode. */
 struct lks_wal {
@@ -70,10 +75,9 @@ struct lks_wal {
     bool owns_writer;    /* WRITER of the queue, with WRITE */
     bool stock_busy;     /* WRITE was refused though WRITER was ours: somebody outside the queue has it */
     struct lks_turn turn;
-    uint32_t snapshot[LKS_INDEX_HEADER_WORDS]; /* the header when the read lock was taken */
+    struct lks_wal_snapshot snapshot; /* the header when the read lock was taken */
     uint32_t ticket_change; /* the header's change counter when f->ticket was drawn */
-    uint32_t slot;       /* of the reader table, while `shown` */
-    bool shown;
+    uint32_t slot;       /* in the reader table; 0: none */
 
     /* The write transaction. */
     bool written;        /* to the log */
@@ -135,6 +139,8 @@ extern const struct lks_database_hooks lks_checkpoint_hooks;
 enum lockstep_status lks_checkpoint_prepare(struct lockstep_db *db);
 /* The log has grown: rings if it is time to write back. */
 void lks_checkpoint_notice(struct lockstep_db *db, const volatile uint32_t *index);
+/* Starts the process's thread if nobody else's is at work. */
+void lks_checkpoint_ensure(struct lockstep_db *db, const volatile uint32_t *index);
 /* Is there somebody who checkpoints in the background? */
 bool lks_checkpoint_awake(struct lockstep_db *db, const volatile uint32_t *index);
 /* In the calling thread, as lockstep_run() wants it. */

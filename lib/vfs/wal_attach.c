@@ -108,7 +108,8 @@ lks_wal_attach(struct lks_file *f)
     lks_a32_add(&f->db->shm->clients[f->db->client].connections, 1);
     f->wal.attached = true;
     f->wal.foreign_main = has_foreign_main(f);
-    f->wal.slot = 0;
+    if (!lks_reader_enter(f->db, f->conn->reader.connection, &f->wal.slot))
+        f->wal.slot = 0;
     apply_settings(f);
 }
 
@@ -120,19 +121,20 @@ lks_wal_detach(struct lks_file *f)
         return;
     if (*f->fork_guard != 0) {
         struct lks_shm_state *state = &f->db->shm->state;
-        if (wal->shown)
-            lks_reader_hide(f->db, wal->slot);
+        if (wal->slot != 0)
+            lks_reader_leave(f->db, wal->slot);
         /* What is to be durable without anybody waiting: who leaves does not leave it to chance. */
         if (wal->log != NULL && lks_a64_seq(&state->pending_since_ns) != 0)
             (void)!lks_groupsync_run(f->db, lks_wal_sync_log, f);
     }
+    wal->slot = 0;
     wal->attached = false;
     /* Somebody of this thread's past may be sleeping for us: see lks_wait_sleep(). */
     pthread_mutex_lock(&f->sleep_mutex);
     lks_wait_granted(f);
     lks_file_drop_connection(f);
     pthread_mutex_unlock(&f->sleep_mutex);
-    wal->owns_writer = wal->stock_busy = wal->shown = wal->paused = wal->leaving = false;
+    wal->owns_writer = wal->stock_busy = wal->paused = wal->leaving = false;
     f->ticket = 0;
 }
 

@@ -18,8 +18,6 @@
  *
  * Order: WRITER, WRITE, CKPT (of the guard), READ1..4.
  */
-#include <string.h>
-
 #include "base/clock.h"
 #include "base/crashpoint.h"
 #include "coord/client.h"
@@ -36,13 +34,6 @@
 #define UNLOCK_EXCLUSIVE (SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE)
 #define LOCK_SHARED (SQLITE_SHM_LOCK | SQLITE_SHM_SHARED)
 #define UNLOCK_SHARED (SQLITE_SHM_UNLOCK | SQLITE_SHM_SHARED)
-
-uint32_t
-lks_wal_index_page_size(const volatile uint32_t *index)
-{
-    uint16_t half = __atomic_load_n((const volatile uint16_t *)index + 7, __ATOMIC_RELAXED);
-    return half == 1 ? 65536 : half;
-}
 
 static int
 parent_lock(struct lks_file *f, int offset, int n, int flags)
@@ -64,11 +55,9 @@ holds(const struct lks_wal *wal, enum lks_wal_lock lock)
 static bool
 is_stale(const struct lks_wal *wal)
 {
-    unsigned i;
-    for (i = 0; i < LKS_INDEX_HEADER_WORDS; i++)
-        if (lks_wal_index_word(wal->index, i) != wal->snapshot[i])
-            return true;
-    return false;
+    return lks_wal_index_word(wal->index, LKS_INDEX_CHECKSUM) != wal->snapshot.checksum[0] ||
+           lks_wal_index_word(wal->index, LKS_INDEX_CHECKSUM + 1) != wal->snapshot.checksum[1] ||
+           lks_wal_index_word(wal->index, LKS_INDEX_CHANGE) != wal->snapshot.change;
 }
 
 static enum lockstep_status
@@ -177,7 +166,6 @@ static int
 lock_read(struct lks_file *f, int offset, int n)
 {
     struct lks_wal *wal = &f->wal;
-    unsigned i;
     int rc;
     if (wal->paused && f->lock < SQLITE_LOCK_EXCLUSIVE)
         lks_wal_resume(f);
@@ -187,21 +175,26 @@ lock_read(struct lks_file *f, int offset, int n)
     if (rc != SQLITE_OK || wal->index == NULL)
         return rc;
     /* SQLite looks after this whether the header is still what it has read, so what is there now is no older. */
-    for (i = 0; i < LKS_INDEX_HEADER_WORDS; i++)
-        wal->snapshot[i] = lks_wal_index_word(wal->index, i);
-    if (wal->attached)
-        wal->shown = lks_reader_show(f->db, &wal->slot, f->conn->reader.connection,
-                                     wal->snapshot[LKS_INDEX_MAX_FRAME], (uint32_t)(offset - LKS_WAL_READ0));
+    wal->snapshot = (struct lks_wal_snapshot){
+        .change = lks_wal_index_word(wal->index, LKS_INDEX_CHANGE),
+        .max_frame = lks_wal_index_word(wal->index, LKS_INDEX_MAX_FRAME),
+        .checksum = {lks_wal_index_word(wal->index, LKS_INDEX_CHECKSUM),
+                     lks_wal_index_word(wal->index, LKS_INDEX_CHECKSUM + 1)},
+    };
+    if (!wal->attached)
+        return rc;
+    if (lks_a64_relaxed(&f->db->shm->state.pending_since_ns) != 0)
+        lks_checkpoint_ensure(f->db, wal->index); /* the committer may have died */
+    if (wal->slot != 0)
+        lks_reader_show(f->db, wal->slot, wal->snapshot.max_frame, (uint32_t)(offset - LKS_WAL_READ0));
     return rc;
 }
 
 static int
 unlock_read(struct lks_file *f, int offset, int n)
 {
-    if (f->wal.shown) {
+    if (f->wal.slot != 0)
         lks_reader_hide(f->db, f->wal.slot);
-        f->wal.shown = false;
-    }
     return parent_lock(f, offset, n, UNLOCK_SHARED);
 }
 
