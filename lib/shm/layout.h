@@ -240,6 +240,7 @@ enum lks_block_state { LKS_BLOCK_FREE = 0, LKS_BLOCK_USED = 1 };
  * poison           who failed to sync -                 CAS from 0, release, before sync_bell; 0 again: mender
  *                  mender             WORKER, alone, WAL_WRITE_LOCK   release, after the log was written anew
  * syncs            the leader         -                 add
+ * log_finishing    the worker         WORKER            set before it queues for WRITER, 0 after it let go; a hint
  * log_*            the worker         WORKER            relaxed, for people
  *
  * S1     durable <= committed, flushed <= committed.
@@ -313,6 +314,7 @@ struct lks_shm_state {
     struct lks_a32 log_backfilled;
     struct lks_a32 log_held_at;    /* frame beyond which a reader lets nothing be written back; 0: none does */
     struct lks_a32 log_wanted;     /* so many frames to be written back ring the worker */
+    struct lks_a32 log_finishing;  /* 1: the worker holds writers off for a moment */
     struct lks_a32 checkpoint_off; /* 1: a connection asked that only others checkpoint */
     struct lks_a64 log_held_since_ns;
 };

@@ -282,21 +282,29 @@ wait_for_committers(struct checkpointer *c)
 
 /* What writers have added meanwhile, with the writers held off; then the next one resets the log. */
 static void
-finish(struct checkpointer *c)
+finish_as_owner(struct checkpointer *c)
 {
     uint64_t limit = lks_a64_relaxed(&c->db->shm->state.log_limit);
-    if (lks_queue_lock(c->db, &c->place, TURN_WAIT_NS) != LOCKSTEP_OK)
-        return;
     LKS_CRASH_POINT("checkpoint:writer");
-    if (!wait_for_committers(c)) {
-        lks_queue_unlock(c->db);
+    if (!wait_for_committers(c))
         return;
-    }
     if (run_checkpoint(c, SQLITE_CHECKPOINT_PASSIVE) == SQLITE_OK && frames_to_write(c->index) == 0 &&
         log_bytes(c) > (limit != 0 ? limit : DEFAULT_LOG_LIMIT))
         /* Without a busy handler nobody is waited for. */
         (void)run_checkpoint(c, SQLITE_CHECKPOINT_TRUNCATE);
-    lks_queue_unlock(c->db);
+}
+
+static void
+finish(struct checkpointer *c)
+{
+    struct lks_a32 *finishing = &c->db->shm->state.log_finishing;
+    /* Whoever is refused for our sake waits for us, instead of being told BUSY: see wal_lock.c. */
+    lks_a32_set_relaxed(finishing, 1);
+    if (lks_queue_lock(c->db, &c->place, TURN_WAIT_NS) == LOCKSTEP_OK) {
+        finish_as_owner(c);
+        lks_queue_unlock(c->db);
+    }
+    lks_a32_set_relaxed(finishing, 0);
 }
 
 static void
@@ -499,9 +507,13 @@ work(struct checkpointer *c)
 static bool
 is_worker(struct lockstep_db *db)
 {
-    if (!lks_lockset_holds(&db->locks, LKS_BYTE_WORKER) &&
-        lks_lockset_take(&db->locks, LKS_BYTE_WORKER, LKS_LOCK_EXCLUSIVE) != LOCKSTEP_OK)
-        return false;
+    if (!lks_lockset_holds(&db->locks, LKS_BYTE_WORKER)) {
+        if (lks_lockset_take(&db->locks, LKS_BYTE_WORKER, LKS_LOCK_EXCLUSIVE) != LOCKSTEP_OK)
+            return false;
+        /* As a dead worker may have left them. */
+        lks_a32_set_relaxed(&db->shm->state.log_finishing, 0);
+        lks_a32_set_relaxed(&db->shm->state.worker_asleep, AWAKE);
+    }
     lks_a32_set_relaxed(&db->shm->state.worker, db->client + 1);
     return true;
 }

@@ -511,7 +511,8 @@ store_unlock(sqlite3_file *file, int level)
 {
     struct lks_file *f = of(file);
     int rc = SQLITE_OK;
-    if (level >= f->lock)
+    /* A refused EXCLUSIVE may have left the parent at PENDING, and SQLite then unlocks to what it had. */
+    if (level > f->lock || (level == f->lock && !f->real_locked))
         return SQLITE_OK;
     if (f->real_locked)
         rc = f->real->pMethods->xUnlock(f->real, level);

@@ -29,6 +29,7 @@
 /* A BUSY that finds the same owner for so long asks the kernel whether it lives. */
 #define SUSPECT_NS (100 * LKS_NS_PER_MS)
 #define PROBE_NS LKS_NS_PER_MS
+#define FINISH_WAIT_NS (200 * LKS_NS_PER_MS)
 
 #define LOCK_EXCLUSIVE (SQLITE_SHM_LOCK | SQLITE_SHM_EXCLUSIVE)
 #define UNLOCK_EXCLUSIVE (SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE)
@@ -70,6 +71,9 @@ take_writer(struct lks_file *f)
     status = lks_queue_take(f->db, &f->conn->place);
     if (status != LOCKSTEP_BUSY)
         return status;
+    /* The checkpointer lets go in a moment; it has nothing to do with what SQLite calls busy. */
+    if (lks_a32_relaxed(&f->db->shm->state.log_finishing) != 0)
+        return lks_queue_lock(f->db, &f->conn->place, FINISH_WAIT_NS);
     owner = lks_queue_owner(f->db, &since);
     if (owner < LKS_MAX_CLIENTS && lks_clock_coarse_ns() > since + SUSPECT_NS &&
         lks_client_reap(f->db, owner))
@@ -98,6 +102,11 @@ lock_write(struct lks_file *f)
     if (take_writer(f) != LOCKSTEP_OK) {
         lks_wait_refused(f);
         return SQLITE_BUSY;
+    }
+    if (reads && is_stale(wal)) {
+        lks_queue_unlock(f->db);
+        lks_wait_refused(f);
+        return SQLITE_BUSY_SNAPSHOT;
     }
     rc = parent_lock(f, LKS_WAL_WRITE, 1, LOCK_EXCLUSIVE);
     if (rc == SQLITE_OK) {
