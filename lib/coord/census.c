@@ -237,6 +237,10 @@ read_pending_age(const struct lks_shm *shm, uint64_t now_ns, struct lks_census *
     census->pending_age_ns = LOCKSTEP_UNKNOWN;
     if (census->durable >= census->committed)
         return;
+    if (census->wal) {
+        census->pending_age_ns = age(now_ns, lks_a64_relaxed(&shm->state.pending_since_ns));
+        return;
+    }
     /* Acquire: pairs with the release that completed the entry. */
     if (lks_a64_acquire(&commit->id) == id) {
         time_ns = lks_a64_relaxed(&commit->time_ns);
@@ -284,6 +288,20 @@ read_state(const struct lks_shm_state *state, struct lks_census *census)
     census->tripwire = lks_a32_relaxed(&state->tripwire) != 0;
 }
 
+static void
+read_log(const struct lks_shm_state *state, uint64_t now_ns, struct lks_census *census)
+{
+    uint32_t leader = (uint32_t)lks_a64_acquire(&state->sync_leader) & 0xfffu;
+    census->sync_leader = leader != 0 && leader <= LKS_MAX_CLIENTS ? leader - 1 : LKS_MAX_CLIENTS;
+    census->sync_age_ns = age(now_ns, lks_a64_relaxed(&state->sync_since_ns));
+    census->log_frames = lks_a32_relaxed(&state->log_frames);
+    census->log_backfilled = lks_a32_relaxed(&state->log_backfilled);
+    census->log_bytes = lks_a64_relaxed(&state->log_bytes);
+    census->poison = lks_a32_acquire(&state->poison);
+    census->checkpoints = lks_a64_relaxed(&state->checkpoints);
+    census->syncs = lks_a64_relaxed(&state->syncs);
+}
+
 void
 lks_census_take(const struct lks_shm *shm, uint64_t now_ns, struct lks_census *out_census)
 {
@@ -294,6 +312,8 @@ lks_census_take(const struct lks_shm *shm, uint64_t now_ns, struct lks_census *o
     read_slots(shm, now_ns, out_census);
     read_state(&shm->state, out_census);
     read_pending_age(shm, now_ns, out_census);
+    if (out_census->wal)
+        read_log(&shm->state, now_ns, out_census);
     for (uint32_t i = 0; i < LKS_MAX_CLIENTS; i++)
         read_client(&shm->clients[i], now_ns, &out_census->clients[i]);
 }

@@ -16,6 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <lockstep/inspect.h>
+
 #include "harness/stage.h"
 
 #define ACTORS 8
@@ -251,6 +253,74 @@ START_TEST(a_leader_killed_in_mid_sync_is_replaced)
 END_TEST
 
 /* ------------------------------------------------------------------------------------------------
+ * What the inspector shows
+ * --------------------------------------------------------------------------------------------- */
+
+static const struct lockstep_lock_view *
+find_lock(const struct lockstep_inspection *in, const char *name, pid_t pid, bool waiting)
+{
+    const struct lockstep_lock_view *lock;
+    for (size_t i = 0; (lock = lockstep_inspect_lock(in, i)) != NULL; i++)
+        if (strncmp(lock->name, name, strlen(name)) == 0 && lock->process.pid == pid &&
+            (lock->waiting != 0) == waiting)
+            return lock;
+    return NULL;
+}
+
+START_TEST(the_inspector_names_who_writes_who_waits_and_which_frame_a_reader_pins)
+{
+    struct actor *actors[3];
+    struct lockstep_inspection *in;
+    const struct lockstep_lock_view *lock;
+    const struct lockstep_reader_view *reader;
+    uint64_t pinned;
+    bool seen = false;
+    found();
+    actors[0] = stage_enter(&stage, 1, "");
+    actors[1] = stage_enter(&stage, 2, "");
+    actors[2] = stage_enter(&stage, 3, STOCK);
+    actor_must(actors[0], "transact f 2");
+    actor_must(actors[1], "exec BEGIN; SELECT n FROM total");
+    actor_must(actors[2], "exec BEGIN; SELECT n FROM total");
+    actor_must(actors[0], "transact f 3");
+    actor_must(actors[0], "exec BEGIN IMMEDIATE");
+    actor_must(actors[1], "use 1");
+    actor_must(actors[1], "open %s", stage_uri(&stage, ""));
+    actor_tell(actors[1], "exec BEGIN IMMEDIATE; ROLLBACK");
+    for (int64_t begin = now_ms(); !seen && now_ms() < begin + ACTOR_PATIENCE_MS;) {
+        ck_assert_int_eq(lockstep_inspect_open(stage.path, &in), LOCKSTEP_OK);
+        seen = find_lock(in, "WRITER", actor_pid(actors[1]), true) != NULL;
+        if (!seen)
+            lockstep_inspect_close(in);
+    }
+    ck_assert_msg(seen, "nobody is seen to wait");
+    ck_assert_int_eq(lockstep_inspect_database(in)->coordination, LOCKSTEP_COORD_LIVE);
+    ck_assert_uint_eq(lockstep_inspect_database(in)->info.wal, 1);
+    ck_assert_ptr_nonnull(find_lock(in, "WRITER", actor_pid(actors[0]), false));
+    ck_assert_ptr_nonnull(find_lock(in, "WRITE", actor_pid(actors[0]), false));
+    lock = find_lock(in, "SNAPSHOT", actor_pid(actors[1]), false);
+    ck_assert_ptr_nonnull(lock);
+    pinned = lock->snapshot;
+    ck_assert_uint_lt(pinned, lockstep_inspect_database(in)->info.wal_frames);
+    ck_assert_msg(strstr(lock->detail, "behind") != NULL, "%s", lock->detail);
+    for (size_t i = 0; (reader = lockstep_inspect_reader(in, i)) != NULL; i++)
+        if (reader->process.pid == actor_pid(actors[1]) && reader->snapshot == pinned)
+            ck_assert_uint_eq(reader->behind, lockstep_inspect_database(in)->info.wal_frames - pinned);
+    /* The stock reader has the same snapshot, and nothing but its lock tells. */
+    lock = find_lock(in, "READ", actor_pid(actors[2]), false);
+    ck_assert_ptr_nonnull(lock);
+    ck_assert_uint_eq(lock->snapshot, pinned);
+    ck_assert_msg(strstr(lock->detail, "from being written back") != NULL, "%s", lock->detail);
+    lockstep_inspect_close(in);
+    actor_must(actors[0], "exec ROLLBACK");
+    ck_assert_int_eq(actor_hear(actors[1]), 0);
+    actor_must(actors[1], "close");
+    actor_must(actors[1], "use 0");
+    retire(actors, 3);
+}
+END_TEST
+
+/* ------------------------------------------------------------------------------------------------
  * A disk that fails
  * --------------------------------------------------------------------------------------------- */
 
@@ -304,6 +374,7 @@ main(int argc, char **argv)
     tcase_add_test(tcase, a_stopped_writer_is_named_and_waited_for_no_longer_than_allowed);
     tcase_add_test(tcase, a_leader_stopped_in_mid_sync_holds_up_nobody);
     tcase_add_test(tcase, a_leader_killed_in_mid_sync_is_replaced);
+    tcase_add_test(tcase, the_inspector_names_who_writes_who_waits_and_which_frame_a_reader_pins);
     tcase_add_test(tcase, a_failed_sync_fails_the_commits_of_every_process);
     suite_add_tcase(suite, tcase);
     runner = srunner_create(suite);
