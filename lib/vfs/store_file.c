@@ -601,6 +601,7 @@ store_control(sqlite3_file *file, int op, void *arg)
     case SQLITE_FCNTL_PDB: {
         struct joining joining = {f, *(sqlite3 **)arg};
         (void)lks_files_find(join_connection, &joining);
+        f->user = arg;
         break;
     }
     case SQLITE_FCNTL_PRAGMA: {

@@ -49,6 +49,7 @@ struct lks_file {
     bool exclusive;      /* PRAGMA locking_mode=EXCLUSIVE */
     bool told_permission; /* that the coordination file is not ours to use */
     sqlite3 *connection; /* compared only */
+    sqlite3 **user;      /* who uses the file now, which a shared cache changes; valid while it is open */
     struct lockstep_db *db;
     struct lockstep_conn *conn;
 
@@ -64,6 +65,7 @@ struct lks_file {
 
     /* Waiting. */
     pthread_mutex_t sleep_mutex;
+    bool sleeps;         /* the connection has a busy timeout: it has slept in the queue */
     bool wants_writer;   /* RESERVED was refused, and since then nobody slept for it */
     uint64_t busy_since_ns;
     uint64_t busy_logged_ns;

@@ -142,6 +142,7 @@ lks_wait_sleep(uint64_t wait_ns)
     refused_serial = 0;
     status = wait_for_turn(file, wait_ns);
     file->wants_writer = false;
+    file->sleeps = true;
     pthread_mutex_unlock(&file->sleep_mutex);
     return status != LOCKSTEP_NOMEM;
 }

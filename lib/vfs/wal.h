@@ -87,6 +87,8 @@ struct lks_wal {
     bool ticketed;       /* f->ticket is this transaction's */
     int sync_flags;
 
+    bool wrote_last;     /* the last transaction did */
+
     bool checkpoint_asked; /* by PRAGMA wal_checkpoint */
     bool just_committed;   /* nothing was locked since but what ends a transaction */
     uint32_t auto_frames;  /* PRAGMA wal_autocheckpoint */

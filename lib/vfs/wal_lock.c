@@ -30,6 +30,7 @@
 #define SUSPECT_NS (100 * LKS_NS_PER_MS)
 #define PROBE_NS LKS_NS_PER_MS
 #define FINISH_WAIT_NS (200 * LKS_NS_PER_MS)
+#define FINISH_LOOK_NS (2 * LKS_NS_PER_MS)
 
 #define LOCK_EXCLUSIVE (SQLITE_SHM_LOCK | SQLITE_SHM_EXCLUSIVE)
 #define UNLOCK_EXCLUSIVE (SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE)
@@ -61,6 +62,23 @@ is_stale(const struct lks_wal *wal)
            lks_wal_index_word(wal->index, LKS_INDEX_CHANGE) != wal->snapshot.change;
 }
 
+/*
+ * Would SQLite try again by itself?  It does so for a statement that begins a transaction, if there is a busy timeout;
+ * not where a transaction that has read wants to write.
+ */
+static bool
+tries_again(const struct lks_file *f)
+{
+    sqlite3 *connection = f->user != NULL ? *f->user : NULL;
+    sqlite3_stmt *statement = NULL;
+    unsigned busy = 0;
+    if (!f->sleeps || connection == NULL || !sqlite3_get_autocommit(connection))
+        return false;
+    while ((statement = sqlite3_next_stmt(connection, statement)) != NULL)
+        busy += sqlite3_stmt_busy(statement) != 0;
+    return busy == 1;
+}
+
 static enum lockstep_status
 take_writer(struct lks_file *f)
 {
@@ -71,8 +89,11 @@ take_writer(struct lks_file *f)
     status = lks_queue_take(f->db, &f->conn->place);
     if (status != LOCKSTEP_BUSY)
         return status;
-    /* The checkpointer lets go in a moment; it has nothing to do with what SQLite calls busy. */
-    if (lks_a32_relaxed(&f->db->shm->state.log_finishing) != 0)
+    /*
+     * The checkpointer lets go in a moment, and is no reason to be told BUSY.  But while we wait here we have a read
+     * lock, under which the log cannot be begun anew; so who tries again by itself is sent away.
+     */
+    if (lks_a32_relaxed(&f->db->shm->state.log_finishing) != 0 && !tries_again(f))
         return lks_queue_lock(f->db, &f->conn->place, FINISH_WAIT_NS);
     owner = lks_queue_owner(f->db, &since);
     if (owner < LKS_MAX_CLIENTS && lks_clock_coarse_ns() > since + SUSPECT_NS &&
@@ -143,6 +164,7 @@ unlock_write(struct lks_file *f)
         LKS_CRASH_POINT("wal:unlocked");
         wal->owns_writer = false;
         lks_queue_unlock(f->db);
+        wal->wrote_last = wal->written;
         if (wal->written)
             lks_checkpoint_notice(f->db, wal->index);
     }
@@ -171,6 +193,28 @@ lks_wal_probe(struct lks_file *f, uint64_t end_ns)
  * Readers
  * --------------------------------------------------------------------------------------------- */
 
+/*
+ * The checkpointer is about to finish, and this connection is one that writes: it waits before it has a read lock.  Then
+ * BUSY: SQLite looks at the wal-index again, finds that all is written back, and begins the log anew.
+ */
+static bool
+wait_for_finish(struct lks_file *f)
+{
+    const struct lks_shm_state *state = &f->db->shm->state;
+    uint64_t deadline;
+    if (!f->wal.wrote_last || lks_a32_relaxed(&state->log_finishing) == 0)
+        return false;
+    f->wal.wrote_last = false;
+    deadline = lks_clock_ns() + FINISH_WAIT_NS;
+    /* In the queue, for that is how one is woken. */
+    while (lks_a32_relaxed(&state->log_finishing) != 0 && lks_clock_ns() < deadline)
+        if (lks_conn_wait(f->conn, FINISH_LOOK_NS) == LOCKSTEP_OK)
+            break;
+    /* It may only want to read. */
+    lks_conn_leave_queue(f->conn);
+    return true;
+}
+
 static int
 lock_read(struct lks_file *f, int offset, int n)
 {
@@ -180,6 +224,8 @@ lock_read(struct lks_file *f, int offset, int n)
         lks_wal_resume(f);
     if (wal->attached && f->wants_writer)
         lks_wait_before_begin(f);
+    if (wal->attached && offset > LKS_WAL_READ0 && wait_for_finish(f))
+        return SQLITE_BUSY;
     rc = parent_lock(f, offset, n, LOCK_SHARED);
     if (rc != SQLITE_OK || wal->index == NULL)
         return rc;
