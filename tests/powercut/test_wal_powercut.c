@@ -7,7 +7,7 @@
  * syncs (cutter_vfs.h) and opened by stock SQLite.
  *
  * Made to fail by: syncs_of_commits_are_needed(), where the disk lies about every sync of the log but the header's, and
- * a violation must be found; raising `durable` before the sync; reading the target after the sync has begun.
+ * a violation must be found; not waiting for the ticket.
  */
 #include <check.h>
 #include <lockstep/lockstep.h>
