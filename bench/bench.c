@@ -19,6 +19,9 @@ static const struct bench_workload *const workloads[] = {
     &bench_workload_write,      &bench_workload_read,      &bench_workload_write_many,
     &bench_workload_full,       &bench_workload_full_many, &bench_workload_scan_write,
     &bench_workload_slow_disk,  &bench_workload_long_reader,
+    &bench_workload_wal_full,   &bench_workload_wal_full_many,
+    &bench_workload_wal_normal_many, &bench_workload_wal_normal_tail,
+    &bench_workload_wal_read,
 };
 
 #define WORKLOADS (sizeof(workloads) / sizeof(workloads[0]))

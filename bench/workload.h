@@ -29,6 +29,11 @@ extern const struct bench_workload bench_workload_read;
 extern const struct bench_workload bench_workload_scan_write;
 extern const struct bench_workload bench_workload_slow_disk;
 extern const struct bench_workload bench_workload_long_reader;
+extern const struct bench_workload bench_workload_wal_full;
+extern const struct bench_workload bench_workload_wal_full_many;
+extern const struct bench_workload bench_workload_wal_normal_many;
+extern const struct bench_workload bench_workload_wal_normal_tail;
+extern const struct bench_workload bench_workload_wal_read;
 
 /* The sides that several workloads compare. */
 extern const struct bench_side bench_side_wal_off;

@@ -12,7 +12,7 @@ enum column {
     DATABASE, JOURNAL, COORDINATION, CLIENTS, READERS, WAITERS, WRITER, WRITER_PROGRAM, WRITER_SINCE,
     WORKER, COMMITTED, FLUSHED, DURABLE, PENDING, PENDING_SINCE, PENDING_BYTES, STORE_BYTES,
     STORE_LIMIT, HARD_LIMIT, MAX_LAG, UNIT_SIZE, OLDEST_SNAPSHOT, OLDEST_SINCE, BATCHES, FAILED,
-    LAST_ERROR, TRIPWIRE, LOCKS, HIDDEN, ORPHANS, PROBLEM, COLUMNS
+    LAST_ERROR, WAL_FRAMES, WAL_PENDING, WAL_BYTES, CHECKPOINTS, SYNCS, HELD_BY, HELD_SINCE, TRIPWIRE, LOCKS, HIDDEN, ORPHANS, PROBLEM, COLUMNS
 };
 
 static const struct lks_column columns[COLUMNS] = {
@@ -42,6 +42,13 @@ static const struct lks_column columns[COLUMNS] = {
     [BATCHES] = {"BATCHES", LKS_COLUMN_NUMBER, "batches written behind"},
     [FAILED] = {"FAILED", LKS_COLUMN_NUMBER, "attempts at a batch that failed"},
     [LAST_ERROR] = {"LAST-ERROR", LKS_COLUMN_TEXT, "why the last attempt failed; empty if it did not"},
+    [WAL_FRAMES] = {"WAL-FRAMES", LKS_COLUMN_NUMBER, "frames in the log of a database in WAL mode"},
+    [WAL_PENDING] = {"WAL-PENDING", LKS_COLUMN_NUMBER, "of these, not yet written back"},
+    [WAL_BYTES] = {"WAL-BYTES", LKS_COLUMN_NUMBER, "size of the log"},
+    [CHECKPOINTS] = {"CHECKPOINTS", LKS_COLUMN_NUMBER, "checkpoints made in the background"},
+    [SYNCS] = {"SYNCS", LKS_COLUMN_NUMBER, "syncs of the log, each for all who waited"},
+    [HELD_BY] = {"HELD-BY", LKS_COLUMN_NUMBER, "process whose snapshot keeps the log from being written back"},
+    [HELD_SINCE] = {"HELD-SINCE", LKS_COLUMN_NUMBER, "for how long it has been open, if that is known"},
     [TRIPWIRE] = {"TRIPWIRE", LKS_COLUMN_BOOLEAN, "the file is marked read-only for stock SQLite"},
     [LOCKS] = {"LOCKS", LKS_COLUMN_NUMBER, "locks held or waited for: see lockstep locks"},
     [HIDDEN] = {"HIDDEN", LKS_COLUMN_NUMBER, "locks whose process is hidden from you"},
@@ -76,6 +83,13 @@ static const char *const labels[COLUMNS] = {
     [BATCHES] = "Batches written",
     [FAILED] = "Batches failed",
     [LAST_ERROR] = "Last error",
+    [WAL_FRAMES] = "Frames in the log",
+    [WAL_PENDING] = "Not written back",
+    [WAL_BYTES] = "Log size",
+    [CHECKPOINTS] = "Checkpoints",
+    [SYNCS] = "Syncs of the log",
+    [HELD_BY] = "Held back by",
+    [HELD_SINCE] = "Held back for",
     [TRIPWIRE] = "Tripwire",
     [LOCKS] = "Locks",
     [HIDDEN] = "Hidden holders",
@@ -87,7 +101,7 @@ static const char *const labels[COLUMNS] = {
     "DATABASE,JOURNAL,COORDINATION,CLIENTS,READERS,WAITERS,WRITER,WRITER-PROGRAM,WRITER-SINCE,"   \
     "WORKER,COMMITTED,FLUSHED,DURABLE,PENDING,PENDING-SINCE,PENDING-BYTES,STORE-BYTES,"           \
     "STORE-LIMIT,HARD-LIMIT,MAX-LAG,OLDEST-SNAPSHOT,OLDEST-SINCE,BATCHES,FAILED,LAST-ERROR,"      \
-    "LOCKS,ORPHANS,PROBLEM"
+    "WAL-FRAMES,WAL-PENDING,WAL-BYTES,CHECKPOINTS,SYNCS,HELD-BY,HELD-SINCE,LOCKS,ORPHANS,PROBLEM"
 
 static const struct lks_command command = {
     .name = "status",
@@ -166,6 +180,11 @@ set_store(struct lks_table *table, const struct lockstep_inspection *inspection)
     lks_table_set(table, DURABLE, "%" PRIu64, info->durable);
     lks_table_set(table, PENDING, "%" PRIu64, pending);
     lks_table_set_age(table, PENDING_SINCE, database->pending_age_ns);
+    if (info->wal) {
+        lks_table_set(table, MAX_LAG, "%" PRIu32, info->max_lag_ms);
+        lks_table_set(table, FAILED, "%" PRIu64, info->failed_batches);
+        return;
+    }
     lks_table_set_size(table, PENDING_BYTES, info->pending_bytes);
     lks_table_set_size(table, STORE_BYTES, info->store_bytes);
     lks_table_set_size(table, STORE_LIMIT, info->store_limit);
@@ -180,6 +199,42 @@ set_store(struct lks_table *table, const struct lockstep_inspection *inspection)
     lks_table_set(table, FAILED, "%" PRIu64, info->failed_batches);
     if (info->last_error != 0)
         lks_table_set(table, LAST_ERROR, "%s", strerror((int)info->last_error));
+}
+
+/* The oldest snapshot of the log that does not see all of it: Lockstep's reader or a stock one. */
+static void
+set_holder(struct lks_table *table, const struct lockstep_inspection *inspection)
+{
+    const struct lockstep_db_info *info = &lockstep_inspect_database(inspection)->info;
+    const struct lockstep_lock_view *lock, *oldest = NULL;
+    for (size_t i = 0; (lock = lockstep_inspect_lock(inspection, i)) != NULL; i++) {
+        bool reads = strcmp(lock->name, "SNAPSHOT") == 0 ||
+                     (lock->place == LOCKSTEP_PLACE_SHM && strncmp(lock->name, "READ", 4) == 0);
+        if (reads && !lock->waiting && lock->snapshot < info->wal_frames &&
+            (oldest == NULL || lock->snapshot < oldest->snapshot))
+            oldest = lock;
+    }
+    if (oldest == NULL || oldest->process.pid == 0)
+        return;
+    lks_table_set(table, HELD_BY, "%" PRId32, oldest->process.pid);
+    lks_table_set_age(table, HELD_SINCE, oldest->age_ns);
+}
+
+static void
+set_log(struct lks_table *table, const struct lockstep_inspection *inspection)
+{
+    const struct lockstep_db_info *info = &lockstep_inspect_database(inspection)->info;
+    if (!info->wal)
+        return;
+    lks_table_set(table, WAL_FRAMES, "%" PRIu32, info->wal_frames);
+    lks_table_set(table, WAL_PENDING, "%" PRIu32,
+                  info->wal_frames > info->wal_backfilled ? info->wal_frames - info->wal_backfilled : 0);
+    if (info->committed != 0) {
+        lks_table_set_size(table, WAL_BYTES, info->wal_bytes);
+        lks_table_set(table, CHECKPOINTS, "%" PRIu64, info->checkpoints);
+        lks_table_set(table, SYNCS, "%" PRIu64, info->syncs);
+    }
+    set_holder(table, inspection);
 }
 
 /* as_list: what is nothing is left out. */
@@ -202,6 +257,7 @@ fill(struct lks_table *table, const struct lockstep_inspection *inspection, bool
         set_people(table, inspection);
         set_store(table, inspection);
     }
+    set_log(table, inspection);
     lks_table_set(table, TRIPWIRE, "%d", header.tripwire);
     lks_table_set(table, LOCKS, "%zu", locks);
     lks_table_set(table, HIDDEN, "%" PRIu32, database->hidden_holders);

@@ -182,14 +182,10 @@ may_write(const char *path)
 static bool
 flush(sqlite3 *db, const char *path)
 {
-    struct lks_subject_header header;
     int rc = sqlite3_exec(db, "PRAGMA lockstep_flush", NULL, NULL, NULL);
     if (rc == SQLITE_ERROR) {
-        /* Not in store mode. */
-        lks_subject_read_header(path, &header);
-        if (header.wal)
-            lks_complain("%s is in WAL mode: nothing of it is Lockstep's to write", path);
-        else if (!said)
+        /* Not coordinated; the log may have said why. */
+        if (!said)
             lks_complain("%s: %s", path, sqlite3_errmsg(db));
         return false;
     }

@@ -80,6 +80,15 @@ struct lockstep_db_info {
     uint32_t last_error;    /* errno of the last failed batch, 0 when the newest one succeeded */
     int32_t writer_pid;     /* 0: nobody writes */
     uint64_t oldest_snapshot; /* of an open transaction; committed when there is none */
+
+    /* A database in WAL mode: committed counts tickets, pending_bytes and store_bytes mean nothing. */
+    uint32_t wal;           /* 1: it is one */
+    uint32_t wal_frames;    /* in the log, when the background thread looked last */
+    uint32_t wal_backfilled; /* of these, written back into the database */
+    uint32_t sync_failed;   /* errno of a failed sync of the log, which poisons it; 0 */
+    uint64_t wal_bytes;     /* size of the log file */
+    uint64_t checkpoints;   /* made in the background */
+    uint64_t syncs;         /* of the log, each for all who waited */
 };
 
 /* A word for a status, for messages.  Never NULL.  Thread-safe. */

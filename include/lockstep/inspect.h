@@ -5,9 +5,9 @@
  *
  *   - An inspection is a picture of one moment, taken when it is opened.  Of what moves while it is taken
  *     some may be missing or a moment old.
- *   - It opens neither the database nor its -shm file and takes no lock, so it may be used by a program
- *     that has the database open.  A process that is connected is shown what it has mapped; <db>-lockstep is
- *     opened only where that drops no lock.
+ *   - It does not open the database and takes no lock, so it may be used by a program that has the database
+ *     open.  A process that is connected is shown what it has mapped; <db>-lockstep, and the beginning of
+ *     <db>-shm, are opened only where that drops no lock.
  *   - What the kernel hides from the caller (processes of other users, other pid namespaces) is reported
  *     as process 0, "cannot be known".
  *
@@ -54,14 +54,14 @@ struct lockstep_process_view {
 
 struct lockstep_lock_view {
     enum lockstep_lock_place place;
-    char name[16];        /* PENDING, RESERVED, SHARED, EXCLUSIVE, WRITE, READ0, WRITER, CLIENT(3), ... */
+    char name[16];        /* PENDING, RESERVED, SHARED, EXCLUSIVE, WRITE, READ0, WRITER, SYNC, CLIENT(3), ... */
     uint32_t exclusive;   /* 1: nobody else may have it */
     uint32_t waiting;     /* 1: does not have it yet */
     struct lockstep_process_view process;
     int32_t thread;       /* thread id in the process; 0: not known */
     uint32_t connection;  /* number of the connection in the process, from 1; 0: not known */
     uint64_t age_ns;      /* since when, before now; LOCKSTEP_UNKNOWN */
-    uint64_t snapshot;    /* LOCKSTEP_UNKNOWN if the lock has none */
+    uint64_t snapshot;    /* LOCKSTEP_UNKNOWN if the lock has none; in WAL mode the last frame that is seen */
     uint64_t first_byte, last_byte; /* last_byte UINT64_MAX: to the end; both 0 in memory */
     char detail[120];     /* what it means, in words */
 };
@@ -83,7 +83,7 @@ struct lockstep_reader_view {
     int32_t thread;
     uint32_t connection;
     uint64_t snapshot;
-    uint64_t behind;      /* commits since then */
+    uint64_t behind;      /* commits since then; in WAL mode frames */
     uint64_t age_ns;
     uint32_t worker;      /* 1: not a reader but what is being written behind */
 };

@@ -10,6 +10,8 @@
  *     last max_lag ms.  With synchronous=FULL, SQLite's default, it is durable when COMMIT returns.
  *   - When COMMIT under FULL returns an error because the disk failed, the commit is visible nevertheless and
  *     is written when the disk recovers.
+ *   - A database in WAL mode: tickets count points in its log, and lockstep_ticket() may draw a new one.  When a
+ *     sync of the log has failed, every later commit fails until all processes have closed the database.
  *   - A connection does not survive fork(): in the child every call on it fails.
  *
  * Calls take a connection whose main database is open through the VFS; SQLITE_MISUSE if it is not.  They are
@@ -49,7 +51,10 @@ int lockstep_wait(sqlite3 *db, sqlite3_int64 ticket, int timeout_ms);
 /* Waits until all that has been committed by anybody is durable. */
 int lockstep_flush(sqlite3 *db);
 
-/* Writes one batch behind, in this thread, if this process may: for programs that open with worker=off. */
+/*
+ * Writes one batch behind, in this thread, if this process may: for programs that open with worker=off.  In WAL mode:
+ * syncs the log and makes a checkpoint.
+ */
 int lockstep_run(sqlite3 *db);
 
 /* Numbers of the database; see coord.h. */

@@ -123,7 +123,7 @@ read_page_size(struct lockstep_db *db, uint32_t *out_unit_log2)
     if (status != LOCKSTEP_OK)
         return status;
     if (got == sizeof head && memcmp(head, "SQLite format 3", 16) == 0) {
-        if (head[18] == 2 || head[19] == 2)
+        if (db->hooks->mode == LKS_MODE_STORE && (head[18] == 2 || head[19] == 2))
             return LOCKSTEP_NOTSTORE;
         if (head[18] == 3)
             lks_log(LKS_WARNING,
@@ -192,6 +192,7 @@ make_fresh(struct lockstep_db *db, const struct lks_file_stat *database)
     if (status != LOCKSTEP_OK)
         return status;
     LKS_CRASH_POINT("attach:reserved");
+    lks_a32_set_relaxed(&db->shm->state.mode, (uint32_t)db->hooks->mode);
     lks_header_make(db->shm, &database->id, db->boot_id, unit_log2);
     lks_a64_set_relaxed(&db->shm->state.hard_limit, default_hard_limit(db));
     lks_a64_set_relaxed(&db->shm->ring[1 % LKS_RING_SIZE].size, database->size_bytes);
@@ -208,6 +209,27 @@ nothing_pending(const struct lks_shm *shm)
     return lks_a64_relaxed(&shm->state.committed) == lks_a64_relaxed(&shm->state.flushed);
 }
 
+/*
+ * A good file of the other mode, and nobody is connected: dead processes left it before the journal mode was
+ * changed.  A log has nothing in it that we would have to keep.
+ */
+static enum lockstep_status
+replace_other_mode(struct lockstep_db *db)
+{
+    enum lockstep_status status;
+    if (lks_a32_relaxed(&db->shm->state.mode) == LKS_MODE_WAL || nothing_pending(db->shm))
+        status = lks_file_unlink(db->coord_path);
+    else
+        status = set_aside(db, "does not fit the database, whose journal mode was changed since");
+    return status == LOCKSTEP_OK ? LOCKSTEP_STALE : status;
+}
+
+static bool
+is_our_mode(const struct lockstep_db *db)
+{
+    return lks_a32_relaxed(&db->shm->state.mode) == (uint32_t)db->hooks->mode;
+}
+
 /* Step 3 for a client that is alone.  *out_adopt: there is something to adopt. STALE: open it again. */
 static enum lockstep_status
 prepare_alone(struct lockstep_db *db, const struct lks_file_stat *database, bool *out_adopt)
@@ -220,7 +242,11 @@ prepare_alone(struct lockstep_db *db, const struct lks_file_stat *database, bool
     *out_adopt = false;
     verdict = lks_header_check(db->shm, coord.size_bytes, &database->id, db->boot_id);
     switch (verdict) {
-    case LKS_HEADER_GOOD: *out_adopt = true; return LOCKSTEP_OK;
+    case LKS_HEADER_GOOD:
+        if (!is_our_mode(db))
+            return replace_other_mode(db);
+        *out_adopt = true;
+        return LOCKSTEP_OK;
     case LKS_HEADER_EMPTY:
         if (coord.size_bytes != 0) {
             /* Only the space was there.  A new inode: what is beyond the identity might not be zeros. */
@@ -289,7 +315,8 @@ prepare_joining(struct lockstep_db *db, const struct lks_file_stat *database, bo
     if (db->options.single_process && !db->readonly && !join_only)
         return refuse(db, "cannot be used alone (multi_process=0): it is also used by");
     if (verdict == LKS_HEADER_GOOD)
-        return LOCKSTEP_OK;
+        /* Of the other mode: whoever switches it is about to leave. */
+        return is_our_mode(db) ? LOCKSTEP_OK : LOCKSTEP_BUSY;
     lks_log(LKS_ERROR,
             "%s: %s %s, and other processes are connected through it; `lockstep locks %s` names them: close "
             "them first",
@@ -351,7 +378,9 @@ static enum lockstep_status
 attach_locked(struct lockstep_db *db, struct lks_file_stat *database, bool join_only)
 {
     bool writers = false, readers = false, adopt = false;
-    enum lockstep_status status = lks_lockset_stock_share(&db->locks);
+    enum lockstep_status status = LOCKSTEP_OK;
+    if (db->hooks->mode == LKS_MODE_STORE)
+        status = lks_lockset_stock_share(&db->locks);
     /* Only now: while we waited for DMS1 the last client may have changed the size. */
     if (status == LOCKSTEP_OK)
         status = lks_file_stat_fd(db->locks.database_fd, database);
@@ -487,7 +516,7 @@ lks_detach(struct lockstep_db *db)
         last = lks_lockset_take(&db->locks, LKS_BYTE_DMS2, LKS_LOCK_EXCLUSIVE);
         if (last == LOCKSTEP_OK)
             status = leave_last(db);
-        if (last == LOCKSTEP_OK && status != LOCKSTEP_OK)
+        if (last == LOCKSTEP_OK && status != LOCKSTEP_OK && db->hooks->mode == LKS_MODE_STORE)
             lks_log(LKS_ERROR,
                     "%s: the last commits could not be written (%s, %s); they are kept in %s and will be "
                     "written when the database is next opened through Lockstep before a reboot",
@@ -517,7 +546,7 @@ lks_leave_at_exit(struct lockstep_db *db)
         /* For good: no other thread commits after the drain.  A transaction that is open has not committed. */
         lks_place_init(&place, 0);
         db->leaving_as_owner = lks_queue_lock(db, &place, EXIT_WAIT_NS) == LOCKSTEP_OK;
-        if (leave_last(db) != LOCKSTEP_OK)
+        if (leave_last(db) != LOCKSTEP_OK && db->hooks->mode == LKS_MODE_STORE)
             lks_log(LKS_ERROR,
                     "%s: the last commits could not be written; they are kept in %s until the database is next "
                     "opened through Lockstep",

@@ -3,7 +3,8 @@
  *
  * Connect:
  *   1. open "<db>-lockstep", lock DMS1, see that the name still leads there; map it;
- *   2. share the last byte of SQLite's SHARED range: from here on no stock writer can reach EXCLUSIVE;
+ *   2. share the last byte of SQLite's SHARED range: from here on no stock writer can reach EXCLUSIVE (not in WAL
+ *      mode: there the caller has SQLite's own SHARED lock, so the journal mode does not change under us);
  *   3. is anybody else connected (DMS2, DMS3)?
  *      nobody: the file is adopted if it is good, set aside as an orphan if it is not, and made anew;
  *      somebody: it must be good, else the connection is refused;

@@ -118,6 +118,8 @@ read_slots(const struct lks_shm *shm, uint64_t now_ns, struct lks_census *census
         uint64_t word;
         if (!read_slot(&shm->slots[i], now_ns, &word, &reader))
             continue;
+        if (census->wal && lks_slot_state_of(word) == LKS_SLOT_CLAIMING)
+            continue; /* connected, and not in a transaction */
         if (reader.client >= LKS_MAX_CLIENTS || lks_slot_state_of(word) > LKS_SLOT_ACTIVE) {
             damaged(census, "reader slot %u holds 0x%llx, which cannot be", (unsigned)i,
                     (unsigned long long)word);
@@ -236,6 +238,10 @@ read_pending_age(const struct lks_shm *shm, uint64_t now_ns, struct lks_census *
     census->pending_age_ns = LOCKSTEP_UNKNOWN;
     if (census->durable >= census->committed)
         return;
+    if (census->wal) {
+        census->pending_age_ns = age(now_ns, lks_a64_relaxed(&shm->state.pending_since_ns));
+        return;
+    }
     /* Acquire: pairs with the release that completed the entry. */
     if (lks_a64_acquire(&commit->id) == id) {
         time_ns = lks_a64_relaxed(&commit->time_ns);
@@ -284,15 +290,32 @@ read_state(const struct lks_shm_state *state, struct lks_census *census)
     census->worker = lks_a32_relaxed(&state->worker) != 0;
 }
 
+static void
+read_log(const struct lks_shm_state *state, uint64_t now_ns, struct lks_census *census)
+{
+    uint32_t leader = (uint32_t)lks_a64_acquire(&state->sync_leader) & 0xfffu;
+    census->sync_leader = leader != 0 && leader <= LKS_MAX_CLIENTS ? leader - 1 : LKS_MAX_CLIENTS;
+    census->sync_age_ns = age(now_ns, lks_a64_relaxed(&state->sync_since_ns));
+    census->log_frames = lks_a32_relaxed(&state->log_frames);
+    census->log_backfilled = lks_a32_relaxed(&state->log_backfilled);
+    census->log_bytes = lks_a64_relaxed(&state->log_bytes);
+    census->poison = lks_a32_acquire(&state->poison);
+    census->checkpoints = lks_a64_relaxed(&state->checkpoints);
+    census->syncs = lks_a64_relaxed(&state->syncs);
+}
+
 void
 lks_census_take(const struct lks_shm *shm, uint64_t now_ns, struct lks_census *out_census)
 {
     memset(out_census, 0, sizeof *out_census);
+    out_census->wal = lks_a32_relaxed(&shm->state.mode) == LKS_MODE_WAL;
     read_writer(&shm->state, now_ns, out_census);
     read_waiters(shm, now_ns, out_census);
     read_slots(shm, now_ns, out_census);
     read_state(&shm->state, out_census);
     read_pending_age(shm, now_ns, out_census);
+    if (out_census->wal)
+        read_log(&shm->state, now_ns, out_census);
     for (uint32_t i = 0; i < LKS_MAX_CLIENTS; i++)
         read_client(&shm->clients[i], now_ns, &out_census->clients[i]);
 }

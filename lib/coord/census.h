@@ -51,6 +51,11 @@ struct lks_census {
     uint32_t max_lag_ms, unit_size, last_error;
     bool tripwire;
     bool worker; /* the hint: somebody writes behind */
+    bool wal; /* readers' snapshots are frames */
+    uint32_t log_frames, log_backfilled, poison;
+    uint64_t log_bytes, checkpoints, syncs;
+    uint32_t sync_leader; /* LKS_MAX_CLIENTS: nobody */
+    uint64_t sync_age_ns;
 
     enum lks_writer_state writer_state;
     uint32_t writer_client;

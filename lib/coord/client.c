@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/crashpoint.h"
 #include "base/log.h"
+#include "coord/groupsync.h"
 #include "coord/queue.h"
 
 static void
@@ -45,6 +46,7 @@ clear_remains(struct lockstep_db *db, uint32_t client)
         if (lks_waiter_state_of(word) != LKS_WAITER_FREE && lks_waiter_client(word) == client)
             lks_a32_cas(&shm->waiters[i].word, word, 0);
     }
+    lks_groupsync_forget(db, client);
     LKS_CRASH_POINT("client:cleared");
     lks_a32_set_release(&shm->clients[client].pid, 0);
     return LOCKSTEP_OK;

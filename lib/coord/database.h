@@ -23,8 +23,13 @@
 
 struct lockstep_db;
 
-/* What the store does for the core; coord/ knows no pages. */
+/*
+ * What the store, or who coordinates a database in WAL mode, does for the core; coord/ knows no pages.  In WAL
+ * mode no lock is taken on the database file, and nothing of the coordination file but WORKER's and the writer's
+ * words is used.
+ */
 struct lks_database_hooks {
+    enum lks_shm_mode mode;
     /*
      * First read-write client, DMS1 held, nobody else writes.  Rolls back a hot journal; `adopt`: also
      * checks that what dead processes left still applies (STALE: it does not) and repairs it.

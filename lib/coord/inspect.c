@@ -10,6 +10,7 @@
 #include "coord/meaning.h"
 #include "coord/registry.h"
 #include "coord/roster.h"
+#include "coord/walindex.h"
 #include "os/file.h"
 #include "os/map.h"
 #include "os/proclocks.h"
@@ -167,6 +168,8 @@ describe_left(struct lockstep_inspection *in)
 {
     const struct lockstep_db_info *info = &in->database.info;
     unsigned long long waiting = info->committed > info->flushed ? info->committed - info->flushed : 0;
+    if (info->wal)
+        waiting = 0;
     if (waiting > 0)
         set_problem(in, LOCKSTEP_COORD_LEFT,
                     "All processes that used this database have died, and %llu commit%s still to be "
@@ -229,6 +232,10 @@ read_coordination(struct lockstep_inspection *in, const struct lks_shm *shm, uin
         return status;
     if (in->database.coordination == LOCKSTEP_COORD_LEFT)
         describe_left(in);
+    if (in->census->poison != 0)
+        set_problem(in, in->database.coordination,
+                    "A sync of the log failed (%s): every commit fails until all processes have closed the "
+                    "database and one opens it again", strerror((int)in->census->poison));
     if (in->census->damage[0] != '\0')
         set_problem(in, LOCKSTEP_COORD_DAMAGED, "%s is damaged: %s", in->file_path[LKS_INSPECT_COORDINATION],
                     in->census->damage);
@@ -273,6 +280,31 @@ close:
 /* ------------------------------------------------------------------------------------------------
  * Together
  * --------------------------------------------------------------------------------------------- */
+
+static bool
+hold_locks_on(const struct lockstep_inspection *in, enum lockstep_lock_place place)
+{
+    for (size_t i = 0; i < in->lock_count; i++)
+        if (in->locks[i].place == place && in->locks[i].process.pid == in->self.pid)
+            return true;
+    return false;
+}
+
+/* Which frames the readers of a log see.  A process that has locks on the -shm file must not open it. */
+static void
+read_walindex(struct lockstep_inspection *in)
+{
+    bool used = false;
+    for (size_t i = 0; i < in->lock_count; i++)
+        used = used || in->locks[i].place == LOCKSTEP_PLACE_SHM;
+    if (used && !hold_locks_on(in, LOCKSTEP_PLACE_SHM))
+        in->index_known = lks_walindex_read(in->file_path[LKS_INSPECT_SHM], &in->index);
+    if (!in->index_known)
+        return;
+    in->database.info.wal = 1;
+    in->database.info.wal_frames = in->index.frames;
+    in->database.info.wal_backfilled = in->index.backfilled;
+}
 
 static enum lockstep_status
 begin(const char *path, struct lockstep_inspection **out_inspection)
@@ -321,21 +353,13 @@ finish(struct lockstep_inspection *in)
         qsort(in->locks + memory, in->lock_count - memory, sizeof in->locks[0], by_place);
         lks_meaning_of_byte_locks(in->locks + memory, in->lock_count - memory, in->clients,
                                   in->client_count);
+        if (in->index_known)
+            lks_meaning_of_read_marks(in->locks + memory, in->lock_count - memory, &in->index);
     }
     for (size_t i = 0; i < in->lock_count; i++)
         in->database.hidden_holders += in->locks[i].process.pid == 0;
     free(in->census);
     in->census = NULL;
-}
-
-static bool
-hold_locks_ourselves(const struct lockstep_inspection *in)
-{
-    for (size_t i = 0; i < in->lock_count; i++)
-        if (in->locks[i].place == LOCKSTEP_PLACE_COORDINATION &&
-            in->locks[i].process.pid == in->self.pid)
-            return true;
-    return false;
 }
 
 /* What this process has mapped itself.  Attached, and stays so while we look. */
@@ -361,9 +385,12 @@ look(struct lockstep_db *db, void *arg)
     enum lockstep_status status = read_byte_locks(in);
     if (status != LOCKSTEP_OK)
         return status;
+    /* Of a database that is open here the -shm file may be locked at any moment, and to close it would drop that. */
+    if (db == NULL)
+        read_walindex(in);
     if (db != NULL && lks_a32_acquire(&db->attached) != 0)
         return read_own(in, db);
-    if (!hold_locks_ourselves(in))
+    if (!hold_locks_on(in, LOCKSTEP_PLACE_COORDINATION))
         return open_coordination(in);
     set_problem(in, LOCKSTEP_COORD_HIDDEN,
                 "%s is in use by another copy of Lockstep in this process, which must not open it twice: only "

@@ -15,6 +15,7 @@
 #include "base/status.h"
 #include "coord/census.h"
 #include "coord/lockname.h"
+#include "coord/walindex.h"
 #include "os/process.h"
 #include "shm/layout.h"
 
@@ -42,6 +43,8 @@ struct lockstep_inspection {
 
     /* While it is being taken. */
     struct lks_census *census; /* NULL: no sound coordination file */
+    struct lks_walindex index;
+    bool index_known;
     struct lks_process self;
     struct lockstep_process_view who[LKS_MAX_CLIENTS]; /* the process of client i */
     bool alive[LKS_MAX_CLIENTS];

@@ -62,8 +62,9 @@ lks_meaning_waiter(uint32_t place, bool dead, struct lockstep_lock_view *lock)
 }
 
 void
-lks_meaning_snapshot(bool worker, uint64_t behind, bool dead, struct lockstep_lock_view *lock)
+lks_meaning_snapshot(bool worker, bool wal, uint64_t behind, bool dead, struct lockstep_lock_view *lock)
 {
+    const char *what = wal ? "frame" : "commit";
     if (worker)
         say(lock, "is being written behind");
     if (dead)
@@ -71,9 +72,39 @@ lks_meaning_snapshot(bool worker, uint64_t behind, bool dead, struct lockstep_lo
     else if (behind == 0)
         say(lock, "newest");
     else
-        say(lock, "%llu commit%s behind", (unsigned long long)behind, behind == 1 ? "" : "s");
+        say(lock, "%llu %s%s behind", (unsigned long long)behind, what, behind == 1 ? "" : "s");
     if (!dead && behind > 0)
         say_if_stopped(lock);
+}
+
+void
+lks_meaning_sync(bool dead, struct lockstep_lock_view *lock)
+{
+    say(lock, dead ? "its process has died; the next one who waits takes over"
+                   : "syncs the log for all who wait");
+    if (!dead)
+        say_if_stopped(lock);
+}
+
+void
+lks_meaning_of_read_marks(struct lockstep_lock_view *locks, size_t count, const struct lks_walindex *index)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct lockstep_lock_view *lock = &locks[i];
+        uint32_t mark;
+        if (lock->place != LOCKSTEP_PLACE_SHM || lock->exclusive || lock->waiting ||
+            strncmp(lock->name, "READ", 4) != 0)
+            continue;
+        mark = (uint32_t)(lock->name[4] - '0') % LKS_WALINDEX_READERS;
+        /* READ0 sees the database file alone, to which all was written back. */
+        lock->snapshot = mark == 0 ? index->backfilled : index->marks[mark];
+        if (index->marks[mark] == LKS_WALINDEX_UNUSED && mark != 0)
+            lock->snapshot = LOCKSTEP_UNKNOWN;
+        else if (mark != 0 && index->frames > index->marks[mark])
+            say(lock, "keeps %u newer frame%s from being written back",
+                (unsigned)(index->frames - index->marks[mark]),
+                index->frames - index->marks[mark] == 1 ? "" : "s");
+    }
 }
 
 void

@@ -483,6 +483,43 @@ lks_queue_leave(struct lockstep_db *db, struct lks_place *place)
     ring_if_free(db->shm);
 }
 
+struct lks_turn
+lks_queue_turn(struct lockstep_db *db, const struct lks_place *place)
+{
+    struct lks_turn turn = {0, 0};
+    if (still_ours(db, place)) {
+        turn.sequence = lks_a64_relaxed(&db->shm->waiters[place->entry].sequence) + 1;
+        turn.since_ns = lks_a64_relaxed(&db->shm->waiters[place->entry].since_ns);
+    }
+    return turn;
+}
+
+void
+lks_queue_return(struct lockstep_db *db, struct lks_place *place, struct lks_turn turn)
+{
+    struct lks_shm_state *state = &db->shm->state;
+    uint64_t now = lks_clock_ns();
+    struct lks_shm_waiter *w;
+    if (enter(db, place, now) != LOCKSTEP_OK) {
+        lks_queue_unlock(db);
+        return;
+    }
+    w = &db->shm->waiters[place->entry];
+    if (turn.sequence != 0) {
+        lks_a64_set_relaxed(&w->sequence, turn.sequence - 1);
+        lks_a64_set_relaxed(&w->since_ns, turn.since_ns);
+    }
+    lks_a64_set_relaxed(&w->touched_ns, now);
+    lks_a32_set_release(&w->word, lks_waiter_word(db->client, LKS_WAITER_AWAY));
+    lks_a64_set_relaxed(&state->reserved_ns, now);
+    /* Those behind it take over when the reservation has expired. */
+    flags_or(db->shm, LKS_QUEUE_WAITERS | LKS_QUEUE_STARVING);
+    lks_a64_swap(&state->writer,
+                 lks_writer_word(lks_writer_generation(lks_a64_relaxed(&state->writer)) + 1,
+                                 place->entry, db->client, LKS_WRITER_RESERVED));
+    LKS_CRASH_POINT("queue:returned");
+}
+
 enum lockstep_status
 lks_queue_lock(struct lockstep_db *db, struct lks_place *place, uint64_t wait_ns)
 {

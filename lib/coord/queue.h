@@ -57,6 +57,18 @@ void lks_queue_leave(struct lockstep_db *db, struct lks_place *place);
 enum lockstep_status lks_queue_lock(struct lockstep_db *db, struct lks_place *place, uint64_t wait_ns);
 void lks_queue_unlock(struct lockstep_db *db);
 
+/* What a place in the queue is worth: to be remembered before the lock is taken. */
+struct lks_turn {
+    uint64_t sequence; /* 0: it was in no queue */
+    uint64_t since_ns;
+};
+struct lks_turn lks_queue_turn(struct lockstep_db *db, const struct lks_place *place);
+/*
+ * The owner cannot use the lock just now, for somebody outside the queue is in the way: he goes back to where he
+ * stood, and the lock is reserved for him.
+ */
+void lks_queue_return(struct lockstep_db *db, struct lks_place *place, struct lks_turn turn);
+
 /* The client that owns the lock, or has it reserved; LKS_MAX_CLIENTS: nobody. */
 uint32_t lks_queue_owner(const struct lockstep_db *db, uint64_t *out_since_ns);
 /*

@@ -130,3 +130,36 @@ lks_reader_release(struct lockstep_db *db, struct lks_reader *reader)
     lks_a64_set_release(&db->shm->slots[reader->slot].word, 0);
     reader->snapshot = 0;
 }
+
+bool
+lks_reader_enter(struct lockstep_db *db, uint32_t connection, uint32_t *out_slot)
+{
+    struct lks_reader reader = {.slot = LKS_WORKER_SLOT, .connection = connection};
+    if (!find_slot(db, &reader, 0))
+        return false;
+    lks_a32_set_relaxed(&db->shm->slots[reader.slot].connection, connection);
+    *out_slot = reader.slot;
+    return true;
+}
+
+void
+lks_reader_leave(struct lockstep_db *db, uint32_t slot)
+{
+    lks_a64_set_release(&db->shm->slots[slot].word, 0);
+}
+
+void
+lks_reader_show(struct lockstep_db *db, uint32_t slot, uint32_t frame, uint32_t mark)
+{
+    struct lks_shm_slot *shown = &db->shm->slots[slot];
+    lks_a64_set_relaxed(&shown->size, mark);
+    lks_a64_set_relaxed(&shown->since_ns, lks_clock_coarse_ns());
+    lks_a32_set_relaxed(&shown->thread, (uint32_t)lks_process_thread());
+    lks_a64_set_release(&shown->word, lks_slot_word(frame, db->client, LKS_SLOT_ACTIVE));
+}
+
+void
+lks_reader_hide(struct lockstep_db *db, uint32_t slot)
+{
+    lks_a64_set_release(&db->shm->slots[slot].word, lks_slot_word(0, db->client, LKS_SLOT_CLAIMING));
+}

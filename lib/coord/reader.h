@@ -2,6 +2,8 @@
 #ifndef LKS_COORD_READER_H
 #define LKS_COORD_READER_H
 
+#include <stdbool.h>
+
 #include "base/status.h"
 #include "coord/database.h"
 
@@ -39,5 +41,15 @@ lks_reader_rest(struct lockstep_db *db, const struct lks_reader *reader)
     lks_a64_set_release(&db->shm->slots[reader->slot].walk, 0);
 }
 void lks_reader_release(struct lockstep_db *db, struct lks_reader *reader);
+
+/*
+ * Readers of a log, in WAL mode: for people only; nobody is blocked or protected by a slot.  A connection has one
+ * from enter (false: none is free) to leave, and shows there that it reads up to `frame` under read mark `mark`;
+ * hidden, it is CLAIMING.
+ */
+bool lks_reader_enter(struct lockstep_db *db, uint32_t connection, uint32_t *out_slot);
+void lks_reader_leave(struct lockstep_db *db, uint32_t slot);
+void lks_reader_show(struct lockstep_db *db, uint32_t slot, uint32_t frame, uint32_t mark);
+void lks_reader_hide(struct lockstep_db *db, uint32_t slot);
 
 #endif

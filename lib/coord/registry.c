@@ -201,6 +201,9 @@ lks_registry_get(const char *path, const struct lockstep_options *options, const
             databases = db;
         }
     }
+    /* Of the other mode: a connection of this process that switches it has not let go yet. */
+    if (status == LOCKSTEP_OK && db->hooks->mode != hooks->mode)
+        status = LOCKSTEP_BUSY;
     if (status == LOCKSTEP_OK) {
         db->references++;
         *out_db = db;

@@ -10,7 +10,7 @@
 #include "base/status.h"
 #include "coord/database.h"
 
-/* Finds or makes it, and counts it. */
+/* Finds or makes it, and counts it.  BUSY: it is here in the other mode, for a moment. */
 enum lockstep_status lks_registry_get(const char *path, const struct lockstep_options *options,
                                       const struct lks_io *io, const struct lks_database_hooks *hooks,
                                       struct lockstep_db **out_db);

@@ -111,6 +111,10 @@ static enum lockstep_status
 list_people(struct lockstep_inspection *in)
 {
     const struct lks_census *census = in->census;
+    /* In WAL mode a snapshot is a frame; the wal-index tells the newest, else what the worker saw last. */
+    uint64_t newest = !census->wal     ? census->committed
+                      : in->index_known ? in->index.frames
+                                        : census->log_frames;
     in->clients = calloc(LKS_MAX_CLIENTS, sizeof *in->clients);
     in->readers = calloc(census->reader_count + 1u, sizeof *in->readers);
     in->waiters = calloc(census->waiter_count + 1u, sizeof *in->waiters);
@@ -137,7 +141,7 @@ list_people(struct lockstep_inspection *in)
             .thread = reader->thread,
             .connection = reader->connection,
             .snapshot = reader->snapshot,
-            .behind = census->committed > reader->snapshot ? census->committed - reader->snapshot : 0,
+            .behind = newest > reader->snapshot ? newest - reader->snapshot : 0,
             .age_ns = reader->age_ns,
             .worker = reader->worker,
         };
@@ -157,6 +161,23 @@ list_people(struct lockstep_inspection *in)
 }
 
 static void
+fill_log_info(struct lockstep_inspection *in)
+{
+    const struct lks_census *census = in->census;
+    struct lockstep_db_info *info = &in->database.info;
+    info->wal = census->wal;
+    if (!census->wal)
+        return;
+    info->flushed = census->durable;
+    info->wal_frames = in->index_known ? in->index.frames : census->log_frames;
+    info->wal_backfilled = in->index_known ? in->index.backfilled : census->log_backfilled;
+    info->wal_bytes = census->log_bytes;
+    info->sync_failed = census->poison;
+    info->checkpoints = census->checkpoints;
+    info->syncs = census->syncs;
+}
+
+static void
 fill_info(struct lockstep_inspection *in)
 {
     const struct lks_census *census = in->census;
@@ -173,6 +194,7 @@ fill_info(struct lockstep_inspection *in)
     info->max_lag_ms = census->max_lag_ms;
     info->unit_size = census->unit_size;
     info->last_error = census->last_error;
+    fill_log_info(in);
     info->waiters = census->waiter_count;
     info->oldest_snapshot = census->committed;
     for (size_t i = 0; i < in->client_count; i++)
@@ -180,7 +202,7 @@ fill_info(struct lockstep_inspection *in)
     for (size_t i = 0; i < in->reader_count; i++) {
         if (in->readers[i].worker)
             continue;
-        if (info->readers++ == 0 && in->readers[i].snapshot < info->oldest_snapshot)
+        if (info->readers++ == 0 && (census->wal || in->readers[i].snapshot < info->oldest_snapshot))
             info->oldest_snapshot = in->readers[i].snapshot;
     }
     if (census->writer_state == LKS_WRITER_OWNED)
@@ -227,6 +249,15 @@ add_memory_locks(struct lockstep_inspection *in)
         lks_meaning_waiter(waiter->place, !in->alive[waiter->client], &view);
         status = lks_inspect_add_lock(in, &view);
     }
+    if (census->wal && census->sync_leader < LKS_MAX_CLIENTS && status == LOCKSTEP_OK) {
+        view = none;
+        strcpy(view.name, "SYNC");
+        view.exclusive = 1;
+        view.process = *client_process(in, census->sync_leader);
+        view.age_ns = census->sync_age_ns;
+        lks_meaning_sync(!in->alive[census->sync_leader], &view);
+        status = lks_inspect_add_lock(in, &view);
+    }
     for (size_t i = 0; i < in->reader_count && status == LOCKSTEP_OK; i++) {
         const struct lockstep_reader_view *reader = &in->readers[i];
         view = none;
@@ -236,7 +267,7 @@ add_memory_locks(struct lockstep_inspection *in)
         view.connection = reader->connection;
         view.age_ns = reader->age_ns;
         view.snapshot = reader->snapshot;
-        lks_meaning_snapshot(reader->worker, reader->behind, !in->alive[reader->client], &view);
+        lks_meaning_snapshot(reader->worker, census->wal, reader->behind, !in->alive[reader->client], &view);
         status = lks_inspect_add_lock(in, &view);
     }
     return status;

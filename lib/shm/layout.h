@@ -92,6 +92,7 @@ struct lks_shm_client {
     struct lks_a32 pad[15];
 };
 #define LKS_CLIENT_READONLY 1u
+#define LKS_CLIENT_LEAVING 2u /* its last connection in WAL mode closes; set before EXCLUSIVE is asked for */
 
 /*
  * One transaction's claim on a snapshot: word = snapshot << 16 | client << 4 | state.
@@ -113,6 +114,8 @@ struct lks_shm_client {
  * R2     a claimer stands on no block while walk is 0.
  * Death: the slot stays claimed.  Until a reaper clears it, blocks are kept too long, never reused too
  *        soon.
+ * In WAL mode a slot protects nothing and is for people: a connection has one for as long as it is connected, CLAIMING
+ * between transactions; snapshot is the last frame that the reader sees, size the number of its read mark.
  */
 struct lks_shm_slot {
     struct lks_a64 word;
@@ -235,7 +238,26 @@ enum lks_block_state { LKS_BLOCK_FREE = 0, LKS_BLOCK_USED = 1 };
  *
  * worker           its holder         WORKER            relaxed, a hint: client + 1, 0 nobody
  *
+ * The last group is of databases in WAL mode; see coord/groupsync.h.  There `committed` counts tickets, points in
+ * the log: it is added to by anybody (the writer, before it lets WAL_WRITE_LOCK go, for its commit), `durable` is
+ * raised by whoever has synced the log, `flushed` stays, and the ring, the blocks and the tripwire are not used.
+ *
+ * mode             first client       DMS1              relaxed, before the identity; constant afterwards
+ * sync_leader      anybody            -                 CAS, seq_cst; generation << 12 | client + 1, or 0 there
+ * sync_since_ns    the leader         leadership        relaxed, a hint: is it stalled?
+ * sync_took_ns     who has synced     -                 relaxed, a hint: how long it took
+ * sync_bell        the leader         leadership        add, after durable or poison; a futex
+ * sync_sleepers    anybody            -                 add, before sleeping on sync_bell; a hint
+ * poison           who failed to sync -                 CAS from 0, release, before sync_bell; 0 again: mender
+ *                  mender             WORKER, alone, WAL_WRITE_LOCK   release, after the log was written anew
+ * syncs            the leader         -                 add
+ * log_finishing    the worker         WORKER            set before it queues for WRITER, 0 after it let go; a hint
+ * log_*            the worker         WORKER            relaxed, for people
+ *
  * S1     durable <= committed, flushed <= committed.
+ * G1     frames that stood in the log before `committed` reached t are in the log that a sync begun after reading
+ *        committed >= t writes.
+ * G2     poison is set before anybody who was covered by the failed sync can see another sync succeed as his.
  * S2     whoever finds no block of a unit at its snapshot finds it in the file, until next_id passes that
  *        snapshot; then a block is there if the file was changed, so it looks again after reading.
  * Death: between next_* and flushed the file may be at either state, mid-way with a hot journal.  The next
@@ -289,7 +311,27 @@ struct lks_shm_state {
     struct lks_a64 sync_wanted;
     struct lks_a64 pending_since_ns; /* when the store last became non-empty, for bounded lag */
     struct lks_a64 written_units;
+    _Alignas(64) struct lks_a64 sync_leader;
+    struct lks_a64 sync_since_ns;
+    struct lks_a64 sync_took_ns;
+    struct lks_a32 sync_bell;
+    struct lks_a32 sync_sleepers;
+    struct lks_a32 poison; /* errno of the sync that failed; 0: none has */
+    struct lks_a32 mode;   /* enum lks_shm_mode */
+    struct lks_a64 syncs;
+    _Alignas(64) struct lks_a64 checkpoints;
+    struct lks_a64 log_bytes; /* of the file, when the worker looked last */
+    struct lks_a64 log_limit; /* the worker keeps the file below, as far as readers let it; a setting */
+    struct lks_a32 log_frames;
+    struct lks_a32 log_backfilled;
+    struct lks_a32 log_held_at;    /* frame beyond which a reader lets nothing be written back; 0: none does */
+    struct lks_a32 log_wanted;     /* so many frames to be written back ring the worker */
+    struct lks_a32 log_finishing;  /* 1: the worker holds writers off for a moment */
+    struct lks_a32 checkpoint_off; /* 1: a connection asked that only others checkpoint */
+    struct lks_a64 log_held_since_ns;
 };
+
+enum lks_shm_mode { LKS_MODE_STORE = 0, LKS_MODE_WAL = 1 };
 
 /* Bits of queue_flags. */
 #define LKS_QUEUE_WAITERS 1u  /* somebody may be waiting */

@@ -25,6 +25,7 @@ destroy_store(struct lockstep_db *db)
 }
 
 static const struct lks_database_hooks hooks = {
+    .mode = LKS_MODE_STORE,
     .recover = lks_recovery_connect,
     .repair = lks_recovery_repair,
     .drain = lks_batch_drain,
@@ -122,12 +123,28 @@ count_readers(const struct lks_shm *shm, struct lockstep_db_info *info)
     uint32_t i;
     for (i = 1; i < LKS_MAX_SLOTS; i++) {
         uint64_t word = lks_a64_relaxed(&shm->slots[i].word);
-        if (lks_slot_state_of(word) == LKS_SLOT_FREE)
+        if (lks_slot_state_of(word) == LKS_SLOT_FREE ||
+            (info->wal && lks_slot_state_of(word) == LKS_SLOT_CLAIMING))
             continue;
         info->readers++;
-        if (lks_slot_snapshot(word) < info->oldest_snapshot)
+        if (!info->wal && lks_slot_snapshot(word) < info->oldest_snapshot)
             info->oldest_snapshot = lks_slot_snapshot(word);
     }
+}
+
+void
+lks_store_wal_info(const struct lks_shm_state *state, struct lockstep_db_info *info)
+{
+    info->wal = lks_a32_relaxed(&state->mode) == LKS_MODE_WAL;
+    if (!info->wal)
+        return;
+    info->flushed = info->durable;
+    info->wal_frames = lks_a32_relaxed(&state->log_frames);
+    info->wal_backfilled = lks_a32_relaxed(&state->log_backfilled);
+    info->sync_failed = lks_a32_relaxed(&state->poison);
+    info->wal_bytes = lks_a64_relaxed(&state->log_bytes);
+    info->checkpoints = lks_a64_relaxed(&state->checkpoints);
+    info->syncs = lks_a64_relaxed(&state->syncs);
 }
 
 void
@@ -154,6 +171,7 @@ lks_store_info(const struct lockstep_db *db, struct lockstep_db_info *out_info)
     info.last_error = lks_a32_relaxed(&state->last_errno);
     for (i = 0; i < LKS_MAX_CLIENTS; i++)
         info.clients += lks_a32_relaxed(&shm->clients[i].pid) != 0;
+    lks_store_wal_info(state, &info);
     count_readers(shm, &info);
     info.waiters = count_waiters(shm);
     owner = lks_queue_owner(db, &since);

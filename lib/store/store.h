@@ -65,6 +65,8 @@ const struct lks_geometry *lks_store_geometry(const struct lockstep_db *db);
 uint64_t lks_store_used_bytes(const struct lockstep_db *db);
 uint64_t lks_store_area_bytes(const struct lockstep_db *db);
 
+/* The part of it that only databases in WAL mode have. */
+void lks_store_wal_info(const struct lks_shm_state *state, struct lockstep_db_info *info);
 /* Everything that the status shows; each number is true of some recent instant. */
 void lks_store_info(const struct lockstep_db *db, struct lockstep_db_info *out_info);
 

@@ -6,7 +6,6 @@
 #include <lockstep/lockstep.h>
 
 #include "store/batch.h"
-#include "store/ticket.h"
 
 int
 lockstep_initialize(const char *parent_name, int make_default)
@@ -29,9 +28,9 @@ connected_file(sqlite3 *db, int *out_rc)
     *out_rc = SQLITE_MISUSE;
     if (file == NULL || *file->fork_guard == 0)
         return NULL;
-    *out_rc = lks_store_file_connect(file);
+    *out_rc = lks_file_connect(file);
     if (*out_rc == SQLITE_NOTFOUND)
-        *out_rc = SQLITE_MISUSE; /* it is in WAL mode */
+        *out_rc = SQLITE_MISUSE; /* it goes to the parent */
     return *out_rc == SQLITE_OK ? file : NULL;
 }
 
@@ -40,11 +39,7 @@ lockstep_ticket(sqlite3 *db)
 {
     int rc;
     struct lks_file *file = connected_file(db, &rc);
-    uint64_t seen;
-    if (file == NULL)
-        return 0;
-    seen = file->conn->reader.snapshot;
-    return (sqlite3_int64)(seen > file->ticket ? seen : file->ticket);
+    return file == NULL ? 0 : (sqlite3_int64)lks_file_ticket(file);
 }
 
 int
@@ -56,7 +51,7 @@ lockstep_wait(sqlite3 *db, sqlite3_int64 ticket, int timeout_ms)
         return rc;
     if (ticket < 0)
         return SQLITE_MISUSE;
-    return lks_sqlite_code(lks_ticket_wait(file->db, (uint64_t)ticket, timeout_ms),
+    return lks_sqlite_code(lks_file_wait(file, (uint64_t)ticket, timeout_ms),
                            SQLITE_IOERR_FSYNC);
 }
 
@@ -67,9 +62,7 @@ lockstep_flush(sqlite3 *db)
     struct lks_file *file = connected_file(db, &rc);
     if (file == NULL)
         return rc;
-    return lks_sqlite_code(
-        lks_ticket_wait(file->db, lks_a64_acquire(&file->db->shm->state.committed), -1),
-        SQLITE_IOERR_FSYNC);
+    return lks_sqlite_code(lks_file_wait(file, lks_file_newest(file), -1), SQLITE_IOERR_FSYNC);
 }
 
 int
@@ -77,7 +70,11 @@ lockstep_run(sqlite3 *db)
 {
     int rc;
     struct lks_file *file = connected_file(db, &rc);
-    return file == NULL ? rc : lks_sqlite_code(lks_batch_run(file->db, NULL), SQLITE_IOERR_WRITE);
+    if (file == NULL)
+        return rc;
+    return lks_sqlite_code(file->wal.attached ? lks_checkpoint_once(file->db)
+                                              : lks_batch_run(file->db, NULL),
+                           SQLITE_IOERR_WRITE);
 }
 
 int

@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "store/ticket.h"
 #include "store/worker.h"
 #include "vfs/vfs.h"
 #include "vfs/wait.h"
@@ -33,10 +32,10 @@ refuse(char **words, char *text)
 static int
 connect_or_refuse(struct lks_file *file, char **words)
 {
-    int rc = lks_store_file_connect(file);
+    int rc = lks_file_connect(file);
     if (rc == SQLITE_NOTFOUND)
-        return refuse(words, sqlite3_mprintf("%s: not in store mode: the database is in WAL mode, or Lockstep "
-                                             "cannot coordinate it (read-only, or see the log)",
+        return refuse(words, sqlite3_mprintf("%s: Lockstep does not coordinate this database (read-only, in "
+                                             "exclusive locking mode, not read yet, or see the log)",
                                              words[1]));
     return rc;
 }
@@ -97,7 +96,7 @@ set_store_limit(struct lks_file *file, char **words)
 static int
 wait_code(struct lks_file *file, char **words, uint64_t ticket)
 {
-    enum lockstep_status status = lks_ticket_wait(file->db, ticket, -1);
+    enum lockstep_status status = lks_file_wait(file, ticket, -1);
     if (status == LOCKSTEP_MISUSE)
         return refuse(words, sqlite3_mprintf("%s: no such commit", words[1]));
     if (status != LOCKSTEP_OK)
@@ -108,23 +107,34 @@ wait_code(struct lks_file *file, char **words, uint64_t ticket)
 static int
 flush(struct lks_file *file, char **words)
 {
-    return wait_code(file, words, lks_a64_acquire(&file->db->shm->state.committed));
-}
-
-static uint64_t
-current_ticket(const struct lks_file *file)
-{
-    uint64_t seen = file->conn != NULL ? file->conn->reader.snapshot : 0;
-    return seen > file->ticket ? seen : file->ticket;
+    return wait_code(file, words, lks_file_newest(file));
 }
 
 static int
 wait_ticket(struct lks_file *file, char **words)
 {
-    sqlite3_int64 ticket = (sqlite3_int64)current_ticket(file);
+    sqlite3_int64 ticket = (sqlite3_int64)lks_file_ticket(file);
     if (words[2] != NULL && !parse(words[2], 0, INT64_MAX, &ticket))
         return refuse(words, sqlite3_mprintf("lockstep_wait: a ticket, from PRAGMA lockstep_ticket"));
     return wait_code(file, words, (uint64_t)ticket);
+}
+
+/* What only a log has; "" in store mode.  From sqlite3_mprintf(). */
+static char *
+wal_status(struct lks_file *file, const struct lockstep_db_info *i)
+{
+    struct lks_wal_holder holder;
+    char *text;
+    if (!i->wal)
+        return sqlite3_mprintf("");
+    text = sqlite3_mprintf(",\"wal_frames\":%u,\"wal_backfilled\":%u,\"wal_bytes\":%llu,\"checkpoints\":%llu,"
+                           "\"syncs\":%llu,\"sync_failed\":%u",
+                           i->wal_frames, i->wal_backfilled, i->wal_bytes, i->checkpoints, i->syncs,
+                           i->sync_failed);
+    if (text != NULL && lks_wal_holder(file, &holder))
+        text = sqlite3_mprintf("%z,\"held_back_by\":{\"pid\":%d,\"program\":\"%w\",\"frame\":%u,\"since_s\":%.3f}",
+                               text, holder.pid, holder.program, holder.frame, holder.since_s);
+    return text;
 }
 
 static int
@@ -138,11 +148,11 @@ show_status(struct lks_file *file, char **words)
                         "\"store_bytes\":%llu,\"store_limit\":%llu,\"hard_limit\":%llu,\"batches\":%llu,"
                         "\"failed_batches\":%llu,\"max_lag_ms\":%u,\"unit_size\":%u,\"clients\":%u,"
                         "\"readers\":%u,\"waiters\":%u,\"writer_pid\":%d,\"oldest_snapshot\":%llu,"
-                        "\"last_error\":%u}",
+                        "\"last_error\":%u%z}",
                         i.committed, i.flushed, i.durable, i.pending_bytes, i.store_bytes,
                         i.store_limit, i.hard_limit, i.batches, i.failed_batches, i.max_lag_ms,
                         i.unit_size, i.clients, i.readers, i.waiters, i.writer_pid, i.oldest_snapshot,
-                        i.last_error));
+                        i.last_error, wal_status(file, &i)));
 }
 
 static int
@@ -156,7 +166,7 @@ show_blocker(struct lks_file *file, char **words)
 static int
 show_ticket(struct lks_file *file, char **words)
 {
-    return answer(words, sqlite3_mprintf("%llu", current_ticket(file)));
+    return answer(words, sqlite3_mprintf("%llu", lks_file_ticket(file)));
 }
 
 static const struct {
@@ -173,6 +183,36 @@ static const struct {
     {"lockstep_status", show_status, true},
     {"lockstep_blocker", show_blocker, true},
 };
+
+static bool
+set_auto_frames(struct lks_file *other, void *arg)
+{
+    const struct lks_file *file = arg;
+    if (other->connection == file->connection)
+        other->wal.auto_frames = file->wal.auto_frames;
+    return false;
+}
+
+static bool
+set_checkpoint_asked(struct lks_file *other, void *arg)
+{
+    const struct lks_file *file = arg;
+    if (other->connection == file->connection)
+        other->wal.checkpoint_asked = true;
+    return false;
+}
+
+/* They tell an automatic checkpoint from one that was asked for, see wal_lock.c. */
+static void
+note_checkpoint(struct lks_file *file, char **words)
+{
+    if (sqlite3_stricmp(words[1], "wal_checkpoint") == 0)
+        (void)lks_files_find(set_checkpoint_asked, file);
+    if (words[2] == NULL || sqlite3_stricmp(words[1], "wal_autocheckpoint") != 0)
+        return;
+    file->wal.auto_frames = atoi(words[2]) > 0 ? (uint32_t)atoi(words[2]) : 0;
+    (void)lks_files_find(set_auto_frames, file);
+}
 
 static bool
 set_exclusive(struct lks_file *other, void *arg)
@@ -252,6 +292,7 @@ lks_pragma(struct lks_file *file, char **words)
             int rc = ours[i].connect ? connect_or_refuse(file, words) : SQLITE_OK;
             return rc == SQLITE_OK ? ours[i].run(file, words) : rc;
         }
+    note_checkpoint(file, words);
     if (words[2] == NULL)
         return SQLITE_NOTFOUND;
     if (sqlite3_stricmp(words[1], "locking_mode") == 0)

@@ -19,6 +19,7 @@
 
 #include "base/log.h"
 #include "coord/attach.h"
+#include "coord/groupsync.h"
 #include "coord/registry.h"
 #include "os/map.h"
 #include "store/dbfile.h"
@@ -28,6 +29,8 @@
 
 #define HEADER_BYTES 100
 #define VERSION_OFFSET 24
+/* SQLITE_DEFAULT_WAL_AUTOCHECKPOINT, which nobody changes. */
+#define DEFAULT_AUTO_FRAMES 1000u
 
 static struct lks_file *
 of(sqlite3_file *file)
@@ -121,6 +124,8 @@ lks_store_file_connect(struct lks_file *f)
     bool wal = false;
     int rc;
 
+    if (f->wal.attached)
+        return SQLITE_NOTFOUND;
     if (f->conn != NULL && lks_a32_acquire(&f->db->attached) != 0)
         return SQLITE_OK;
     rc = belongs_to_parent(f, &wal);
@@ -145,8 +150,45 @@ lks_store_file_connect(struct lks_file *f)
     return SQLITE_OK;
 }
 
-static void
-drop_connection(struct lks_file *f)
+int
+lks_file_connect(struct lks_file *f)
+{
+    int rc;
+    if (f->wal.attached)
+        return SQLITE_OK;
+    rc = lks_store_file_connect(f);
+    if (rc == SQLITE_NOTFOUND && f->connection != NULL && f->lock == SQLITE_LOCK_NONE &&
+        !f->wal.foreign_main) {
+        /* Whatever reads it maps the wal-index of a database in WAL mode. */
+        (void)sqlite3_exec(f->connection, "SELECT 1 FROM main.sqlite_master LIMIT 1", NULL, NULL, NULL);
+        rc = f->wal.attached ? SQLITE_OK : SQLITE_NOTFOUND;
+    }
+    return rc;
+}
+
+uint64_t
+lks_file_ticket(struct lks_file *f)
+{
+    uint64_t seen = f->conn->reader.snapshot;
+    if (f->wal.attached)
+        return lks_wal_ticket(f);
+    return seen > f->ticket ? seen : f->ticket;
+}
+
+uint64_t
+lks_file_newest(struct lks_file *f)
+{
+    return f->wal.attached ? lks_groupsync_draw(f->db) : lks_a64_acquire(&f->db->shm->state.committed);
+}
+
+enum lockstep_status
+lks_file_wait(struct lks_file *f, uint64_t ticket, int timeout_ms)
+{
+    return f->wal.attached ? lks_wal_wait(f, ticket, timeout_ms) : lks_ticket_wait(f->db, ticket, timeout_ms);
+}
+
+void
+lks_file_drop_connection(struct lks_file *f)
 {
     if (f->conn != NULL && !forked(f) && lks_a32_acquire(&f->db->attached) != 0)
         lks_a32_add(&f->db->shm->clients[f->db->client].connections, (uint32_t)-1);
@@ -173,7 +215,7 @@ lks_store_file_disconnect(struct lks_file *f)
             LOCKSTEP_OK ||
         others)
         return false;
-    drop_connection(f);
+    lks_file_drop_connection(f);
     return true;
 }
 
@@ -183,12 +225,13 @@ store_close(sqlite3_file *file)
     struct lks_file *f = of(file);
     int rc;
     lks_files_remove(f);
+    lks_wal_detach(f); /* SQLite has unmapped its wal-index; but if it has not */
     /* Somebody of this thread's past may be sleeping for us: see lks_wait_sleep(). */
     pthread_mutex_lock(&f->sleep_mutex);
     pthread_mutex_unlock(&f->sleep_mutex);
     pthread_mutex_destroy(&f->sleep_mutex);
     rc = SQLITE_OK;
-    drop_connection(f);
+    lks_file_drop_connection(f);
     if (f->real->pMethods != NULL)
         rc = f->real->pMethods->xClose(f->real);
     free(f->journal_buffer);
@@ -453,7 +496,11 @@ store_lock(sqlite3_file *file, int level)
     }
     if (level == SQLITE_LOCK_SHARED)
         return SQLITE_OK;
-    rc = f->store ? become_writer(f) : f->real->pMethods->xLock(f->real, level);
+    if (f->store)
+        rc = become_writer(f);
+    else
+        rc = level == SQLITE_LOCK_EXCLUSIVE ? lks_wal_lock_exclusive(f)
+                                            : f->real->pMethods->xLock(f->real, level);
     if (rc == SQLITE_OK)
         f->lock = level;
     return rc;
@@ -464,7 +511,8 @@ store_unlock(sqlite3_file *file, int level)
 {
     struct lks_file *f = of(file);
     int rc = SQLITE_OK;
-    if (level >= f->lock)
+    /* A refused EXCLUSIVE may have left the parent at PENDING, and SQLite then unlocks to what it had. */
+    if (level > f->lock || (level == f->lock && !f->real_locked))
         return SQLITE_OK;
     if (f->real_locked)
         rc = f->real->pMethods->xUnlock(f->real, level);
@@ -553,6 +601,7 @@ store_control(sqlite3_file *file, int op, void *arg)
     case SQLITE_FCNTL_PDB: {
         struct joining joining = {f, *(sqlite3 **)arg};
         (void)lks_files_find(join_connection, &joining);
+        f->user = arg;
         break;
     }
     case SQLITE_FCNTL_PRAGMA: {
@@ -567,6 +616,11 @@ store_control(sqlite3_file *file, int op, void *arg)
     }
     if (f->store)
         return store_mode_control(f, op, arg);
+    if (op == SQLITE_FCNTL_COMMIT_PHASETWO && f->wal.log != NULL) {
+        int rc = forked(f) ? SQLITE_MISUSE : lks_wal_commit(f);
+        if (rc != SQLITE_OK)
+            return rc;
+    }
     return f->real->pMethods->xFileControl(f->real, op, arg);
 }
 
@@ -585,22 +639,30 @@ store_characteristics(sqlite3_file *file)
      * An atomic batch would pass the store by, and with SAFE_APPEND or SEQUENTIAL the pager syncs its journal less
      * often, which tells FULL from NORMAL.
      */
-    return f->store ? all & SQLITE_IOCAP_POWERSAFE_OVERWRITE : all & ~SQLITE_IOCAP_BATCH_ATOMIC;
+    return f->store ? all & SQLITE_IOCAP_POWERSAFE_OVERWRITE
+                    : all & ~(SQLITE_IOCAP_BATCH_ATOMIC | SQLITE_IOCAP_SEQUENTIAL);
 }
 
 static int
 store_shm_map(sqlite3_file *file, int region, int size, int extend, void volatile **out)
 {
     struct lks_file *f = of(file);
+    int rc;
     if (f->store || f->real->pMethods->iVersion < 2)
         return SQLITE_IOERR_SHMMAP;
-    return f->real->pMethods->xShmMap(f->real, region, size, extend, out);
+    rc = f->real->pMethods->xShmMap(f->real, region, size, extend, out);
+    if (region == 0 && rc == SQLITE_OK && *out != NULL) {
+        f->wal.index = *out;
+        lks_wal_attach(f);
+    }
+    return rc;
 }
 
 static int
 store_shm_lock(sqlite3_file *file, int offset, int n, int flags)
 {
-    return of(file)->real->pMethods->xShmLock(of(file)->real, offset, n, flags);
+    struct lks_file *f = of(file);
+    return f->wal.attached && forked(f) ? SQLITE_MISUSE : lks_wal_lock(f, offset, n, flags);
 }
 
 static void
@@ -615,6 +677,8 @@ store_shm_unmap(sqlite3_file *file, int delete_flag)
     struct lks_file *f = of(file);
     if (f->real->pMethods->iVersion < 2)
         return SQLITE_OK;
+    lks_wal_detach(f);
+    f->wal.index = NULL;
     return f->real->pMethods->xShmUnmap(f->real, delete_flag);
 }
 
@@ -691,6 +755,7 @@ lks_store_file_open(sqlite3_vfs *vfs, const char *name, struct lks_file *f, int 
     f->readonly = (given & SQLITE_OPEN_READONLY) != 0;
     f->fork_guard = lks_map_fork_guard();
     f->synchronous = default_synchronous();
+    f->wal.auto_frames = DEFAULT_AUTO_FRAMES;
     lks_uri_parse(name, &f->uri);
     f->uri.options.readonly = f->readonly;
     pthread_mutex_init(&f->sleep_mutex, NULL);

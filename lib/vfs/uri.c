@@ -73,5 +73,8 @@ lks_uri_parse(const char *name, struct lks_uri *out_uri)
     out_uri->options.override_fs = flag(name, "unsafe_fs", false);
     out_uri->options.no_worker = !flag(name, "worker", true);
     out_uri->options.single_process = !flag(name, "multi_process", true);
+    word = sqlite3_uri_parameter(name, "checkpoint");
+    out_uri->checkpoint_off = word != NULL && !sqlite3_uri_boolean(name, "checkpoint", 1);
+    out_uri->log_limit = (uint64_t)number(name, "wal_limit", 0, (sqlite3_int64)1 << 40);
     out_uri->lock_wait_ms = (uint32_t)number(name, "lock_wait", DEFAULT_LOCK_WAIT_MS, 3600000);
 }

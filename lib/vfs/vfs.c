@@ -25,6 +25,15 @@ static __thread struct {
     bool store;
 } noted;
 
+/* The super-journal that this thread has opened and not yet deleted.  Compared, never followed. */
+static __thread const char *super_journal;
+
+bool
+lks_vfs_in_super_journal(void)
+{
+    return super_journal != NULL;
+}
+
 sqlite3_vfs *
 lks_vfs_parent(void)
 {
@@ -103,6 +112,13 @@ vfs_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags, int 
         if (main != NULL && main->store)
             return lks_journal_file_open(main, file, flags, out_flags);
     }
+    if (name != NULL && (flags & SQLITE_OPEN_WAL) != 0) {
+        struct lks_file *main = lks_file_of(sqlite3_database_file_object(name));
+        if (main != NULL)
+            return lks_wal_file_open(main, name, file, flags, out_flags);
+    }
+    if ((flags & SQLITE_OPEN_SUPER_JOURNAL) != 0)
+        super_journal = name;
     return parent_vfs->xOpen(parent_vfs, name, file, flags, out_flags);
 }
 
@@ -110,6 +126,8 @@ static int
 vfs_delete(sqlite3_vfs *vfs, const char *name, int sync_dir)
 {
     (void)vfs;
+    if (name == super_journal)
+        super_journal = NULL;
     /* By the list, not by what the thread noted: a journal that stays when it should go is a disaster. */
     if (lks_files_find(is_store_journal, (void *)(uintptr_t)name))
         return SQLITE_OK;
@@ -242,7 +260,8 @@ fill_vfs(void)
 {
     lockstep_vfs = (sqlite3_vfs){
         .iVersion = 3,
-        .szOsFile = max((int)sizeof(struct lks_file), lks_journal_file_bytes()) +
+        .szOsFile = max((int)sizeof(struct lks_file),
+                        max(lks_journal_file_bytes(), lks_wal_file_bytes())) +
                     parent_vfs->szOsFile,
         .mxPathname = parent_vfs->mxPathname,
         .zName = "lockstep",

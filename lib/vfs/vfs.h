@@ -17,6 +17,7 @@
 
 #include "store/transaction.h"
 #include "vfs/sqlite.h"
+#include "vfs/wal.h"
 
 enum lks_vfs_durability { LKS_DURABILITY_AS_ASKED = -1 }; /* else enum lockstep_durability */
 
@@ -25,6 +26,8 @@ struct lks_uri {
     struct lockstep_options options;
     int durability;
     uint32_t lock_wait_ms;
+    bool checkpoint_off;
+    uint64_t log_limit; /* 0: leave as it is */
 };
 
 /* A main database file.  SQLite allocates it, the parent's file follows it. */
@@ -46,6 +49,7 @@ struct lks_file {
     bool exclusive;      /* PRAGMA locking_mode=EXCLUSIVE */
     bool told_permission; /* that the coordination file is not ours to use */
     sqlite3 *connection; /* compared only */
+    sqlite3 **user;      /* who uses the file now, which a shared cache changes; valid while it is open */
     struct lockstep_db *db;
     struct lockstep_conn *conn;
 
@@ -61,10 +65,14 @@ struct lks_file {
 
     /* Waiting. */
     pthread_mutex_t sleep_mutex;
+    bool sleeps;         /* the connection has a busy timeout: it has slept in the queue */
     bool wants_writer;   /* RESERVED was refused, and since then nobody slept for it */
     uint64_t busy_since_ns;
     uint64_t busy_logged_ns;
     char blocker[160];
+
+    /* In WAL mode. */
+    struct lks_wal wal;
 
     /* The journal's memory, kept from one transaction to the next. */
     unsigned char *journal_buffer;
@@ -79,6 +87,9 @@ int lks_vfs_unregister(void);
 
 /* This thread has locked the file: it will ask for its journal next. */
 void lks_vfs_note_file(const struct lks_file *file);
+
+/* Is this thread committing to several databases at once, under a super-journal? */
+bool lks_vfs_in_super_journal(void);
 
 /* The list of open main files. */
 void lks_files_add(struct lks_file *file);
@@ -97,6 +108,16 @@ int lks_store_file_open(sqlite3_vfs *vfs, const char *name, struct lks_file *fil
 extern const sqlite3_io_methods lks_store_file_methods;
 /* Connects if need be.  SQLITE_OK and file->conn, or a code; SQLITE_NOTFOUND: it is for the parent. */
 int lks_store_file_connect(struct lks_file *file);
+/*
+ * Of either mode: connects if need be; what lockstep_ticket(), lockstep_wait() and lockstep_flush() want.  In WAL mode
+ * a file is connected once SQLite has read it.
+ */
+int lks_file_connect(struct lks_file *file);
+uint64_t lks_file_ticket(struct lks_file *file);
+uint64_t lks_file_newest(struct lks_file *file);
+enum lockstep_status lks_file_wait(struct lks_file *file, uint64_t ticket, int timeout_ms);
+/* Closes file->conn and file->db, of either mode. */
+void lks_file_drop_connection(struct lks_file *file);
 /* Forgets the connection to the store, if this file and process are the only ones that use it. */
 bool lks_store_file_disconnect(struct lks_file *file);
 

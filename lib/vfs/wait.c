@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "coord/client.h"
+#include "os/proclocks.h"
 
 /* From here on a wait is mentioned in the log, once a second. */
 #define LOG_AFTER_NS (100 * LKS_NS_PER_MS)
@@ -15,6 +16,19 @@
 
 /* The file whose RESERVED this thread was refused last; looked up in the list, never followed. */
 static __thread uint64_t refused_serial;
+
+/* A process that has WRITE of the wal-index and is not in the queue. */
+static bool
+describe_outsider(struct lks_file *file, char *out, size_t capacity)
+{
+    struct lks_proclocks_process process;
+    int32_t pid = lks_wal_outsider(file);
+    if (pid == 0 || !lks_proclocks_look("/proc", pid, &process))
+        return false;
+    snprintf(out, capacity, "%s (pid %d%s), outside the queue", process.program, (int)pid,
+             process.state == 'T' ? ", stopped" : "");
+    return true;
+}
 
 void
 lks_wait_describe(struct lks_file *file, char *out, size_t capacity)
@@ -33,6 +47,8 @@ lks_wait_describe(struct lks_file *file, char *out, size_t capacity)
                  worker != 0 ? who : "a worker");
         return;
     }
+    if (file->wal.attached && describe_outsider(file, out, capacity))
+        return;
     owner = lks_queue_owner(file->db, &since);
     if (owner >= LKS_MAX_CLIENTS) {
         snprintf(out, capacity, "nobody");
@@ -68,6 +84,17 @@ lks_wait_granted(struct lks_file *file)
     file->busy_since_ns = 0;
 }
 
+/* Until the lock is reserved for the retry and, in WAL mode, no stock process has WRITE. */
+static enum lockstep_status
+wait_for_turn(struct lks_file *file, uint64_t wait_ns)
+{
+    uint64_t end = lks_clock_ns() + wait_ns;
+    enum lockstep_status status = lks_conn_wait(file->conn, wait_ns);
+    if (status == LOCKSTEP_OK && file->wal.stock_busy)
+        (void)lks_wal_probe(file, end);
+    return status;
+}
+
 void
 lks_wait_before_begin(struct lks_file *file)
 {
@@ -82,7 +109,7 @@ lks_wait_before_begin(struct lks_file *file)
         lks_conn_leave_queue(file->conn);
         return;
     }
-    (void)!lks_conn_wait(file->conn, file->uri.lock_wait_ms * LKS_NS_PER_MS);
+    (void)!wait_for_turn(file, file->uri.lock_wait_ms * LKS_NS_PER_MS);
 }
 
 static bool
@@ -113,8 +140,9 @@ lks_wait_sleep(uint64_t wait_ns)
     }
     /* Each retry that is refused sets it again: a later sleep of the application's is its own. */
     refused_serial = 0;
-    status = lks_conn_wait(file->conn, wait_ns);
+    status = wait_for_turn(file, wait_ns);
     file->wants_writer = false;
+    file->sleeps = true;
     pthread_mutex_unlock(&file->sleep_mutex);
     return status != LOCKSTEP_NOMEM;
 }

@@ -17,6 +17,7 @@
  *   seed N                of the random numbers
  *   die POINT N           SIGKILL of itself the Nth time that it passes the crash point
  *   halt POINT N          SIGSTOP of itself instead: actor_halted() waits for that
+ *   failsync N            its next N calls of fdatasync() fail
  *   points                the names of all crash points
  *   log                   what the library has logged since the last time
  *   close                 closes the connection

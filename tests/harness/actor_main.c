@@ -1,11 +1,13 @@
 /* The actor's program; see actor.h for the orders. */
 #include <poll.h>
 #include <pthread.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <lockstep/lockstep.h>
@@ -261,6 +263,21 @@ close_database(void)
     return rc;
 }
 
+/* In place of libc's, also for the SQLite library: fails as a broken disk does. */
+static _Atomic int sync_failures;
+int fdatasync(int fd);
+
+int
+fdatasync(int fd)
+{
+    if (sync_failures > 0) {
+        sync_failures--;
+        errno = EIO;
+        return -1;
+    }
+    return (int)syscall(SYS_fdatasync, fd);
+}
+
 static bool
 is_order(const char *name, const char **out_arguments)
 {
@@ -310,6 +327,10 @@ obey(void)
         return arm(a);
     if (is_order("halt", &a))
         return arm_halt(a);
+    if (is_order("failsync", &a)) {
+        sync_failures = atoi(a);
+        return 0;
+    }
     if (is_order("points", &a))
         return list_points();
     if (is_order("log", &a))

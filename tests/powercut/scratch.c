@@ -85,8 +85,8 @@ scratch_leave(void)
 const char *
 scratch_path(const char *name)
 {
-    static char paths[4][sizeof folder + 256];
-    static unsigned next;
+    static _Thread_local char paths[4][sizeof folder + 256];
+    static _Thread_local unsigned next;
     char *path = paths[next++ % 4];
     snprintf(path, sizeof paths[0], "%s/%s", folder, name);
     return path;

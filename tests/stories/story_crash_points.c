@@ -14,6 +14,8 @@
  * that was never made (transaction:committing, 10 s of spinning at the next connect); not reaping a writer
  * that died while it changed the unit (reunit:between, every survivor refused for good).
  *
+ * Points of WAL mode: story_wal_crash_points.c.
+ *
  * LKS_POINT=name in the environment takes one point only; LKS_SOAK=1 makes more rounds, where the victim dies
  * at a later passing.
  */
@@ -471,6 +473,18 @@ static char points_text[16384];
 static const char *points[512];
 static int point_count;
 
+/* Those of WAL mode have a story of their own. */
+static bool
+is_of_a_log(const char *point)
+{
+    static const char *const prefixes[] = {"wal:", "groupsync:", "checkpoint:", "queue:returned"};
+    size_t i;
+    for (i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++)
+        if (strncmp(point, prefixes[i], strlen(prefixes[i])) == 0)
+            return true;
+    return false;
+}
+
 /* By the actor, for it has the whole library in it; there is no test yet that could use one. */
 static void
 list_points(void)
@@ -496,7 +510,7 @@ list_points(void)
         return;
     }
     while ((word = strtok(NULL, " \n")) != NULL)
-        if (only == NULL || strcmp(only, word) == 0)
+        if ((only == NULL || strcmp(only, word) == 0) && !is_of_a_log(word))
             points[point_count++] = word;
 }
 

@@ -117,7 +117,7 @@ START_TEST(a_checkpoint_that_waits_for_a_reader_is_seen)
                 "SHARED READ B connected, in WAL mode database\n"
                 "WRITE WRITE B writes to the WAL shm\n"
                 "CKPT WRITE B checkpoints shm\n"
-                "READ1 READ A reads a snapshot shm\n"
+                "READ1 READ A reads a snapshot; keeps 1 newer frame from being written back shm\n"
                 "DMS READ A connected shm\n"
                 "DMS READ B connected shm\n",
                 "");
@@ -316,7 +316,8 @@ START_TEST(status_of_a_stock_database_says_that_nobody_coordinates)
     holder_sql(a, "PRAGMA journal_mode=WAL; BEGIN IMMEDIATE", SQLITE_OK);
     tool_expect("status db", 0,
                 "Database: DIR/db\nJournal mode: WAL\n"
-                "Coordination: none: nobody uses it through Lockstep\nLocks: 4\n",
+                "Coordination: none: nobody uses it through Lockstep\n"
+                "Frames in the log: 0\nNot written back: 0\nLocks: 4\n",
                 "");
     tool_expect("status --json -o journal,committed,clients,tripwire,orphans db", 0,
                 "{\n\"status\": [\n{\n\"journal\": \"WAL\",\n\"committed\": null,\n"

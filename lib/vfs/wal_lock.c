@@ -1,0 +1,372 @@
+/*
+ * The locks of the wal-index.
+ *
+ *   WRITE          after WRITER of the queue.  WRITER taken by another: BUSY, and the thread remembers the file, so that
+ *                  the busy timeout's xSleep waits in the queue (wait.c).  A stale snapshot is refused at once, as
+ *                  no waiting cures it.  WRITER is ours and WRITE is not to be had: somebody who does not queue (a
+ *                  stock process) writes; WRITER becomes a reservation for us, at our old place, and xSleep
+ *                  looks whether WRITE is free again.
+ *                  A reader that takes WRITE to look at a header that is being written, or to recover the index, has
+ *                  no read lock: it does not queue, for it writes nothing to the log.
+ *   READ1..READ4   exclusive, all four, by a writer: it resets the log.  CKPT is taken first and held meanwhile, else
+ *                  BUSY, and SQLite appends.  (SQLite 3.7.0 to 3.51.2 can lose frames when a checkpoint that has
+ *                  read the header meets a reset.)
+ *   CKPT           refused to the automatic checkpoint that SQLite makes after a commit, if somebody checkpoints in the
+ *                  background; SQLite passes over that.  Which one it is, is told by state: nothing was locked between
+ *                  the end of a commit and this, the log is as long as an automatic checkpoint wants it, and no
+ *                  PRAGMA wal_checkpoint was prepared.
+ *
+ * Order: WRITER, WRITE, CKPT (of the guard), READ1..4.
+ */
+#include "base/clock.h"
+#include "base/crashpoint.h"
+#include "coord/client.h"
+#include "coord/groupsync.h"
+#include "coord/reader.h"
+#include "vfs/vfs.h"
+#include "vfs/wait.h"
+
+/* A BUSY that finds the same owner for so long asks the kernel whether it lives. */
+#define SUSPECT_NS (100 * LKS_NS_PER_MS)
+#define PROBE_NS LKS_NS_PER_MS
+#define FINISH_WAIT_NS (200 * LKS_NS_PER_MS)
+#define CHECKPOINT_WAIT_NS (2000 * LKS_NS_PER_MS)
+#define FINISH_LOOK_NS (2 * LKS_NS_PER_MS)
+
+#define LOCK_EXCLUSIVE (SQLITE_SHM_LOCK | SQLITE_SHM_EXCLUSIVE)
+#define UNLOCK_EXCLUSIVE (SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE)
+#define LOCK_SHARED (SQLITE_SHM_LOCK | SQLITE_SHM_SHARED)
+#define UNLOCK_SHARED (SQLITE_SHM_UNLOCK | SQLITE_SHM_SHARED)
+
+static int
+parent_lock(struct lks_file *f, int offset, int n, int flags)
+{
+    return f->real->pMethods->xShmLock(f->real, offset, n, flags);
+}
+
+static bool
+holds(const struct lks_wal *wal, enum lks_wal_lock lock)
+{
+    return (wal->exclusive & LKS_WAL_BIT(lock)) != 0;
+}
+
+/* ------------------------------------------------------------------------------------------------
+ * WRITE
+ * --------------------------------------------------------------------------------------------- */
+
+/* Has anybody committed since the read lock was taken?  What is being written just now counts. */
+static bool
+is_stale(const struct lks_wal *wal)
+{
+    return lks_wal_index_word(wal->index, LKS_INDEX_CHECKSUM) != wal->snapshot.checksum[0] ||
+           lks_wal_index_word(wal->index, LKS_INDEX_CHECKSUM + 1) != wal->snapshot.checksum[1] ||
+           lks_wal_index_word(wal->index, LKS_INDEX_CHANGE) != wal->snapshot.change;
+}
+
+/*
+ * Would SQLite try again by itself?  It does so for a statement that begins a transaction, if there is a busy timeout;
+ * not where a transaction that has read wants to write.
+ */
+static bool
+tries_again(const struct lks_file *f)
+{
+    sqlite3 *connection = f->user != NULL ? *f->user : NULL;
+    sqlite3_stmt *statement = NULL;
+    unsigned busy = 0;
+    if (!f->sleeps || connection == NULL || !sqlite3_get_autocommit(connection))
+        return false;
+    while ((statement = sqlite3_next_stmt(connection, statement)) != NULL)
+        busy += sqlite3_stmt_busy(statement) != 0;
+    return busy == 1;
+}
+
+static enum lockstep_status
+take_writer(struct lks_file *f)
+{
+    enum lockstep_status status;
+    uint64_t since = 0;
+    uint32_t owner;
+    f->wal.turn = lks_queue_turn(f->db, &f->conn->place);
+    status = lks_queue_take(f->db, &f->conn->place);
+    if (status != LOCKSTEP_BUSY)
+        return status;
+    /*
+     * The checkpointer lets go in a moment, and is no reason to be told BUSY.  But while we wait here we have a read
+     * lock, under which the log cannot be begun anew; so who tries again by itself is sent away.
+     */
+    if (lks_a32_relaxed(&f->db->shm->state.log_finishing) != 0 && !tries_again(f))
+        return lks_queue_lock(f->db, &f->conn->place, FINISH_WAIT_NS);
+    owner = lks_queue_owner(f->db, &since);
+    if (owner < LKS_MAX_CLIENTS && lks_clock_coarse_ns() > since + SUSPECT_NS &&
+        lks_client_reap(f->db, owner))
+        status = lks_queue_take(f->db, &f->conn->place);
+    return status;
+}
+
+static int
+lock_write(struct lks_file *f)
+{
+    struct lks_wal *wal = &f->wal;
+    bool reads = (wal->shared & LKS_WAL_READ_BITS) != 0;
+    int rc;
+
+    if (!wal->attached && reads)
+        lks_wal_attach(f); /* perhaps it can be had now */
+    if (!wal->attached || (!reads && !holds(wal, LKS_WAL_CKPT)))
+        return parent_lock(f, LKS_WAL_WRITE, 1, LOCK_EXCLUSIVE);
+    if (lks_groupsync_poisoned(f->db) != 0)
+        return SQLITE_IOERR_FSYNC;
+    if (reads && is_stale(wal)) {
+        lks_wait_refused(f);
+        return SQLITE_BUSY_SNAPSHOT;
+    }
+    wal->stock_busy = false;
+    if (take_writer(f) != LOCKSTEP_OK) {
+        lks_wait_refused(f);
+        return SQLITE_BUSY;
+    }
+    if (reads && is_stale(wal)) {
+        lks_queue_unlock(f->db);
+        lks_wait_refused(f);
+        return SQLITE_BUSY_SNAPSHOT;
+    }
+    rc = parent_lock(f, LKS_WAL_WRITE, 1, LOCK_EXCLUSIVE);
+    if (rc == SQLITE_OK) {
+        wal->owns_writer = true;
+        lks_wait_granted(f);
+        LKS_CRASH_POINT("wal:locked");
+        return rc;
+    }
+    if ((rc & 0xff) == SQLITE_BUSY) {
+        lks_queue_return(f->db, &f->conn->place, wal->turn);
+        wal->stock_busy = true;
+        lks_wait_refused(f);
+    } else {
+        lks_queue_unlock(f->db);
+    }
+    return rc;
+}
+
+static void
+begin_write(struct lks_wal *wal)
+{
+    wal->written = wal->header_last = wal->synced = wal->put_off = wal->ticketed = false;
+}
+
+static int
+unlock_write(struct lks_file *f)
+{
+    struct lks_wal *wal = &f->wal;
+    int rc;
+    if (wal->owns_writer && wal->written)
+        lks_wal_publish(f);
+    rc = parent_lock(f, LKS_WAL_WRITE, 1, UNLOCK_EXCLUSIVE);
+    if (wal->owns_writer) {
+        LKS_CRASH_POINT("wal:unlocked");
+        wal->owns_writer = false;
+        lks_queue_unlock(f->db);
+        wal->wrote_last = wal->written;
+        if (wal->written)
+            lks_checkpoint_notice(f->db, wal->index);
+    }
+    return rc;
+}
+
+bool
+lks_wal_probe(struct lks_file *f, uint64_t end_ns)
+{
+    for (;;) {
+        uint64_t now = lks_clock_ns();
+        if (now >= end_ns)
+            return false;
+        lks_clock_nap_ms(end_ns - now < PROBE_NS ? 0 : 1);
+        /* Keeps the reservation. */
+        if (lks_conn_wait(f->conn, 0) != LOCKSTEP_OK)
+            return true; /* it has passed on: back into the queue */
+        if (parent_lock(f, LKS_WAL_WRITE, 1, LOCK_EXCLUSIVE) == SQLITE_OK) {
+            (void)parent_lock(f, LKS_WAL_WRITE, 1, UNLOCK_EXCLUSIVE);
+            return true;
+        }
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------
+ * Readers
+ * --------------------------------------------------------------------------------------------- */
+
+/*
+ * The checkpointer is about to finish, and this connection is one that writes: it waits before it has a read lock.  Then
+ * BUSY: SQLite looks at the wal-index again, finds that all is written back, and begins the log anew.
+ */
+static bool
+wait_for_finish(struct lks_file *f)
+{
+    const struct lks_shm_state *state = &f->db->shm->state;
+    uint64_t deadline;
+    if (!f->wal.wrote_last || lks_a32_relaxed(&state->log_finishing) == 0)
+        return false;
+    f->wal.wrote_last = false;
+    deadline = lks_clock_ns() + FINISH_WAIT_NS;
+    /* In the queue, for that is how one is woken. */
+    while (lks_a32_relaxed(&state->log_finishing) != 0 && lks_clock_ns() < deadline)
+        if (lks_conn_wait(f->conn, FINISH_LOOK_NS) == LOCKSTEP_OK)
+            break;
+    /* It may only want to read. */
+    lks_conn_leave_queue(f->conn);
+    return true;
+}
+
+static int
+lock_read(struct lks_file *f, int offset, int n)
+{
+    struct lks_wal *wal = &f->wal;
+    int rc;
+    if (wal->paused && f->lock < SQLITE_LOCK_EXCLUSIVE)
+        lks_wal_resume(f);
+    if (wal->attached && f->wants_writer)
+        lks_wait_before_begin(f);
+    if (wal->attached && offset > LKS_WAL_READ0 && wait_for_finish(f))
+        return SQLITE_BUSY;
+    rc = parent_lock(f, offset, n, LOCK_SHARED);
+    if (rc != SQLITE_OK || wal->index == NULL)
+        return rc;
+    /* SQLite looks after this whether the header is still what it has read, so what is there now is no older. */
+    wal->snapshot = (struct lks_wal_snapshot){
+        .change = lks_wal_index_word(wal->index, LKS_INDEX_CHANGE),
+        .max_frame = lks_wal_index_word(wal->index, LKS_INDEX_MAX_FRAME),
+        .checksum = {lks_wal_index_word(wal->index, LKS_INDEX_CHECKSUM),
+                     lks_wal_index_word(wal->index, LKS_INDEX_CHECKSUM + 1)},
+    };
+    if (!wal->attached)
+        return rc;
+    if (lks_a64_relaxed(&f->db->shm->state.pending_since_ns) != 0)
+        lks_checkpoint_ensure(f->db, wal->index); /* the committer may have died */
+    if (wal->slot != 0)
+        lks_reader_show(f->db, wal->slot, wal->snapshot.max_frame, (uint32_t)(offset - LKS_WAL_READ0));
+    return rc;
+}
+
+static int
+unlock_read(struct lks_file *f, int offset, int n)
+{
+    if (f->wal.slot != 0)
+        lks_reader_hide(f->db, f->wal.slot);
+    return parent_lock(f, offset, n, UNLOCK_SHARED);
+}
+
+/* ------------------------------------------------------------------------------------------------
+ * Checkpoints and resets
+ * --------------------------------------------------------------------------------------------- */
+
+static int
+lock_for_reset(struct lks_file *f, int offset, int n)
+{
+    struct lks_wal *wal = &f->wal;
+    bool guard = holds(wal, LKS_WAL_WRITE) && !holds(wal, LKS_WAL_CKPT);
+    int rc;
+    if (guard) {
+        rc = parent_lock(f, LKS_WAL_CKPT, 1, LOCK_EXCLUSIVE);
+        if (rc != SQLITE_OK)
+            return (rc & 0xff) == SQLITE_BUSY ? SQLITE_BUSY : rc;
+    }
+    rc = parent_lock(f, offset, n, LOCK_EXCLUSIVE);
+    wal->guarding = guard && rc == SQLITE_OK;
+    if (guard && rc != SQLITE_OK)
+        (void)parent_lock(f, LKS_WAL_CKPT, 1, UNLOCK_EXCLUSIVE);
+    return rc;
+}
+
+static int
+unlock_after_reset(struct lks_file *f, int offset, int n)
+{
+    int rc = parent_lock(f, offset, n, UNLOCK_EXCLUSIVE);
+    if (f->wal.guarding) {
+        f->wal.guarding = false;
+        (void)parent_lock(f, LKS_WAL_CKPT, 1, UNLOCK_EXCLUSIVE);
+    }
+    return rc;
+}
+
+static bool
+is_automatic(const struct lks_wal *wal)
+{
+    return wal->just_committed && !wal->checkpoint_asked && wal->shared == 0 && wal->exclusive == 0 &&
+           wal->auto_frames != 0 &&
+           lks_wal_index_word(wal->index, LKS_INDEX_MAX_FRAME) >= wal->auto_frames;
+}
+
+/* Of a checkpoint that somebody asked for: SQLite calls no busy handler for CKPT, and the background is to be no obstacle. */
+static int
+wait_for_checkpoint(struct lks_file *f)
+{
+    uint64_t deadline = lks_clock_ns() + CHECKPOINT_WAIT_NS;
+    int rc;
+    while (((rc = parent_lock(f, LKS_WAL_CKPT, 1, LOCK_EXCLUSIVE)) & 0xff) == SQLITE_BUSY &&
+           lks_a32_relaxed(&f->db->shm->state.worker) != 0 && lks_clock_ns() < deadline)
+        lks_clock_nap_ms(1);
+    return rc;
+}
+
+static int
+lock_checkpoint(struct lks_file *f)
+{
+    struct lks_wal *wal = &f->wal;
+    if (wal->attached && is_automatic(wal) && lks_checkpoint_awake(f->db, wal->index))
+        return SQLITE_BUSY;
+    if (wal->attached && wal->checkpoint_asked)
+        return wait_for_checkpoint(f);
+    return parent_lock(f, LKS_WAL_CKPT, 1, LOCK_EXCLUSIVE);
+}
+
+/* ------------------------------------------------------------------------------------------------
+ * xShmLock
+ * --------------------------------------------------------------------------------------------- */
+
+static int
+dispatch(struct lks_file *f, int offset, int n, int flags)
+{
+    bool reset = offset == LKS_WAL_READ0 + 1 && n == LKS_WAL_READERS - 1;
+    switch (flags) {
+    case LOCK_EXCLUSIVE:
+        if (offset == LKS_WAL_WRITE && n == 1)
+            return lock_write(f);
+        if (offset == LKS_WAL_CKPT && n == 1)
+            return lock_checkpoint(f);
+        return reset ? lock_for_reset(f, offset, n) : parent_lock(f, offset, n, flags);
+    case UNLOCK_EXCLUSIVE:
+        if (offset == LKS_WAL_WRITE && n == 1)
+            return unlock_write(f);
+        return reset ? unlock_after_reset(f, offset, n) : parent_lock(f, offset, n, flags);
+    case LOCK_SHARED:
+        return offset >= LKS_WAL_READ0 ? lock_read(f, offset, n) : parent_lock(f, offset, n, flags);
+    case UNLOCK_SHARED:
+        return offset >= LKS_WAL_READ0 ? unlock_read(f, offset, n) : parent_lock(f, offset, n, flags);
+    default: return parent_lock(f, offset, n, flags);
+    }
+}
+
+int
+lks_wal_lock(struct lks_file *f, int offset, int n, int flags)
+{
+    struct lks_wal *wal = &f->wal;
+    uint32_t bits = ((1u << n) - 1) << offset;
+    uint32_t *mask = (flags & SQLITE_SHM_EXCLUSIVE) != 0 ? &wal->exclusive : &wal->shared;
+    bool lock = (flags & SQLITE_SHM_LOCK) != 0;
+    bool wrote = wal->written && (wal->exclusive & LKS_WAL_BIT(LKS_WAL_WRITE)) != 0;
+    int rc = dispatch(f, offset, n, flags);
+
+    if (!lock) {
+        *mask &= ~bits;
+        if (wrote && offset == LKS_WAL_WRITE)
+            wal->just_committed = true;
+        return rc;
+    }
+    wal->just_committed = false;
+    wal->checkpoint_asked = wal->checkpoint_asked && rc != SQLITE_OK;
+    if (rc == SQLITE_OK) {
+        *mask |= bits;
+        if (offset == LKS_WAL_WRITE)
+            begin_write(wal);
+    }
+    return rc;
+}

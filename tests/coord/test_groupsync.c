@@ -1,0 +1,127 @@
+/*
+ * Made to fail by: raising `durable` to what `committed` is after the sync; not looking at the poison after a sync that
+ * succeeded.
+ */
+#include "coord/groupsync.h"
+
+#include <errno.h>
+
+#include "coord/coordtest.h"
+#include "os/file.h"
+
+/* What happens while the sync is under way. */
+struct disk {
+    struct lockstep_db *db;
+    int syncs;
+    uint64_t drawn; /* in mid-sync */
+    bool draw, fail, poison;
+};
+
+static enum lockstep_status
+sync_disk(void *arg)
+{
+    struct disk *disk = arg;
+    disk->syncs++;
+    if (disk->draw)
+        disk->drawn = lks_groupsync_draw(disk->db);
+    if (disk->poison)
+        lks_groupsync_poison(disk->db, EIO);
+    lks_os_set_errno(EIO);
+    return disk->fail ? LOCKSTEP_IOERR : LOCKSTEP_OK;
+}
+
+START_TEST(what_is_appended_in_mid_sync_is_not_durable_by_it)
+{
+    struct lockstep_db *db = memory_db(12);
+    struct disk disk = {.db = db, .draw = true};
+    uint64_t ticket = lks_groupsync_draw(db);
+    ck_assert_int_eq(lks_groupsync_wait(db, ticket, -1, sync_disk, &disk), LOCKSTEP_OK);
+    ck_assert_int_eq(disk.syncs, 1);
+    ck_assert_uint_eq(lks_a64_relaxed(&db->shm->state.durable), ticket);
+    ck_assert_uint_gt(disk.drawn, ticket);
+    disk.draw = false;
+    ck_assert_int_eq(lks_groupsync_wait(db, disk.drawn, -1, sync_disk, &disk), LOCKSTEP_OK);
+    ck_assert_int_eq(disk.syncs, 2);
+    memory_db_free(db);
+}
+END_TEST
+
+START_TEST(one_sync_serves_all_who_came_before)
+{
+    struct lockstep_db *db = memory_db(12);
+    struct disk disk = {.db = db};
+    uint64_t first = lks_groupsync_draw(db), last;
+    lks_groupsync_draw(db);
+    last = lks_groupsync_draw(db);
+    ck_assert_int_eq(lks_groupsync_wait(db, last + 1, -1, sync_disk, &disk), LOCKSTEP_MISUSE);
+    ck_assert_int_eq(lks_groupsync_wait(db, first, -1, sync_disk, &disk), LOCKSTEP_OK);
+    ck_assert_int_eq(lks_groupsync_wait(db, last, 0, NULL, NULL), LOCKSTEP_OK);
+    ck_assert_int_eq(disk.syncs, 1);
+    memory_db_free(db);
+}
+END_TEST
+
+START_TEST(a_failed_sync_poisons_and_a_later_one_proves_nothing)
+{
+    struct lockstep_db *db = memory_db(12);
+    struct disk disk = {.db = db, .fail = true};
+    uint64_t ticket = lks_groupsync_draw(db);
+    ck_assert_int_eq(lks_groupsync_wait(db, ticket, -1, sync_disk, &disk), LOCKSTEP_IOERR);
+    ck_assert_int_eq(lks_groupsync_poisoned(db), EIO);
+    disk.fail = false;
+    ck_assert_int_eq(lks_groupsync_wait(db, ticket, -1, sync_disk, &disk), LOCKSTEP_IOERR);
+    ck_assert_int_eq(lks_groupsync_run(db, sync_disk, &disk), LOCKSTEP_IOERR);
+    ck_assert_int_eq(disk.syncs, 1);
+    ck_assert_uint_lt(lks_a64_relaxed(&db->shm->state.durable), ticket);
+    lks_groupsync_heal(db);
+    ck_assert_int_eq(lks_groupsync_wait(db, ticket, -1, sync_disk, &disk), LOCKSTEP_OK);
+    memory_db_free(db);
+}
+END_TEST
+
+/* The pages were lost by another's sync, and this one had nothing to do. */
+START_TEST(a_sync_beside_one_that_fails_proves_nothing)
+{
+    struct lockstep_db *db = memory_db(12);
+    struct disk disk = {.db = db, .poison = true};
+    uint64_t ticket = lks_groupsync_draw(db);
+    ck_assert_int_eq(lks_groupsync_wait(db, ticket, -1, sync_disk, &disk), LOCKSTEP_IOERR);
+    ck_assert_uint_lt(lks_a64_relaxed(&db->shm->state.durable), ticket);
+    memory_db_free(db);
+}
+END_TEST
+
+START_TEST(the_lag_begins_with_the_first_who_does_not_wait_and_ends_with_a_sync)
+{
+    struct lockstep_db *db = memory_db(12);
+    struct disk disk = {.db = db};
+    struct lks_shm_state *state = &db->shm->state;
+    uint64_t ticket = lks_groupsync_draw(db), since;
+    lks_groupsync_note(db, ticket);
+    since = lks_a64_relaxed(&state->pending_since_ns);
+    ck_assert_uint_ne(since, 0);
+    lks_groupsync_note(db, lks_groupsync_draw(db));
+    ck_assert_uint_eq(lks_a64_relaxed(&state->pending_since_ns), since);
+    ck_assert_int_eq(lks_groupsync_run(db, sync_disk, &disk), LOCKSTEP_OK);
+    ck_assert_uint_eq(lks_a64_relaxed(&state->pending_since_ns), 0);
+    /* One that comes in mid-sync waits on. */
+    lks_groupsync_note(db, lks_groupsync_draw(db));
+    lks_a64_max(&state->sync_needed, lks_a64_relaxed(&state->committed) + 1);
+    ck_assert_int_eq(lks_groupsync_run(db, sync_disk, &disk), LOCKSTEP_OK);
+    ck_assert_uint_ne(lks_a64_relaxed(&state->pending_since_ns), 0);
+    memory_db_free(db);
+}
+END_TEST
+
+int
+main(void)
+{
+    Suite *suite = suite_create("groupsync");
+    TCase *tcase = coordtest_case(suite, "groupsync");
+    tcase_add_test(tcase, what_is_appended_in_mid_sync_is_not_durable_by_it);
+    tcase_add_test(tcase, one_sync_serves_all_who_came_before);
+    tcase_add_test(tcase, a_failed_sync_poisons_and_a_later_one_proves_nothing);
+    tcase_add_test(tcase, a_sync_beside_one_that_fails_proves_nothing);
+    tcase_add_test(tcase, the_lag_begins_with_the_first_who_does_not_wait_and_ends_with_a_sync);
+    return coordtest_main(suite);
+}

@@ -1,0 +1,376 @@
+/*
+ * Promise: in WAL mode, too, a process that dies at any instant loses no acknowledged commit and tears none, and nobody
+ * waits for it.
+ *
+ * For every crash point of WAL mode, and those of connecting and of the queue that are passed there, a victim is killed,
+ * and then a survivor goes on, or the database is opened again, or stock SQLite comes first; as in
+ * story_crash_points.c.  A point that no scene reaches fails the test.
+ *
+ * Made to fail by: a leader that is not replaced (groupsync:leading, a survivor waits for good); a dead owner of
+ * WRITER that is not taken over (wal:locked).
+ *
+ * LKS_POINT=name takes one point only; LKS_SOAK=1 makes more rounds, where the victim dies at a later passing.
+ */
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "harness/stage.h"
+
+#define LANES 4
+#define VICTIM_COMMITS 400
+
+enum after { SURVIVED, REOPENED, STOCK_FIRST };
+static const char *const after_names[] = {"survivor", "reopen", "stock first"};
+
+struct scene {
+    struct stage stage;
+    const char *point;
+    unsigned nth;
+    enum after after;
+    struct actor *victim, *survivor, *helper;
+    bool poisoned; /* a commit may be visible that was told to have failed */
+    char when[120];
+};
+
+static void
+found(struct scene *s)
+{
+    struct actor *founder = stage_enter(&s->stage, 1, "");
+    actor_must(founder, "exec PRAGMA journal_mode=WAL");
+    actor_must(founder, "make");
+    actor_must(founder, "transact m 10");
+    actor_must(founder, "close");
+    actor_finish(founder);
+}
+
+static void
+arm(struct scene *s)
+{
+    actor_must(s->victim, "die %s %u", s->point, s->nth);
+}
+
+/* Hears the order that may have been its last; a failed sync may fail it. */
+static bool
+died(struct scene *s)
+{
+    int code = actor_hear(s->victim);
+    if (code == ACTOR_ENDED)
+        ck_assert_msg(actor_wait(s->victim) == 9, "%s: it ended by signal %d", s->when,
+                      actor_wait(s->victim));
+    else
+        ck_assert_msg(code == 0 || s->poisoned, "%s: the victim: %d %s", s->when, code,
+                      actor_text(s->victim));
+    return code == ACTOR_ENDED;
+}
+
+/* The victim is the checkpointer and a writer, beside another writer and an idle survivor. */
+static bool
+crowd(struct scene *s)
+{
+    bool dead;
+    found(s);
+    s->victim = stage_enter(&s->stage, 2, "&max_lag=20");
+    actor_must(s->victim, "transact a 5");
+    s->survivor = stage_enter(&s->stage, 3, "");
+    s->helper = stage_enter(&s->stage, 4, "");
+    actor_must(s->survivor, "audit");
+    actor_must(s->helper, "audit");
+    arm(s);
+    actor_tell(s->helper, "transact f 0");
+    actor_tell(s->victim, "transact m %u", VICTIM_COMMITS);
+    dead = died(s);
+    if (!dead) {
+        /* The thread's points need not be passed while it commits. */
+        actor_tell(s->victim, "transact a 200");
+        dead = died(s);
+    }
+    actor_tell(s->helper, "audit"); /* ends its transactions */
+    ck_assert_msg(actor_hear(s->helper) == 0, "%s: the helper: %s", s->when, actor_text(s->helper));
+    ck_assert_int_eq(actor_hear(s->helper), 0);
+    return dead;
+}
+
+/* The victim is the first to connect, and the last to leave. */
+static bool
+alone(struct scene *s)
+{
+    found(s);
+    s->victim = actor_start(s->stage.ledger, 2);
+    arm(s);
+    actor_tell(s->victim, "open %s", stage_uri(&s->stage, "&max_lag=20"));
+    if (died(s))
+        return true;
+    actor_tell(s->victim, "transact m 20");
+    if (died(s))
+        return true;
+    actor_tell(s->victim, "close");
+    return died(s);
+}
+
+/* The disk fails under the victim. */
+static bool
+broken_disk(struct scene *s)
+{
+    found(s);
+    s->poisoned = true;
+    s->victim = stage_enter(&s->stage, 2, "");
+    actor_must(s->victim, "transact f 5");
+    actor_must(s->victim, "failsync 1");
+    arm(s);
+    actor_tell(s->victim, "transact f 2");
+    return died(s);
+}
+
+/* A stock process writes: the victim goes back into the queue. */
+static bool
+beside_stock(struct scene *s)
+{
+    sqlite3 *stock;
+    bool dead;
+    found(s);
+    s->victim = stage_enter(&s->stage, 2, "");
+    s->survivor = stage_enter(&s->stage, 3, "");
+    actor_must(s->survivor, "audit");
+    actor_must(s->victim, "timeout 200");
+    stock = stage_stock(&s->stage, 0);
+    ck_assert_int_eq(sqlite3_exec(stock, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
+    arm(s);
+    actor_tell(s->victim, "exec BEGIN IMMEDIATE");
+    s->poisoned = true; /* it is refused in the end */
+    dead = died(s);
+    s->poisoned = false;
+    ck_assert_int_eq(sqlite3_exec(stock, "ROLLBACK", NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(stock);
+    return dead;
+}
+
+/* The victim replaces a dead client. */
+static bool
+take_over(struct scene *s)
+{
+    struct actor *dead;
+    found(s);
+    s->victim = stage_enter(&s->stage, 2, "");
+    s->survivor = stage_enter(&s->stage, 3, "");
+    dead = stage_enter(&s->stage, 4, "");
+    actor_must(dead, "audit");
+    actor_must(s->victim, "audit");
+    actor_must(s->survivor, "audit");
+    actor_must(dead, "exec BEGIN IMMEDIATE");
+    actor_kill(dead);
+    actor_finish(dead);
+    arm(s);
+    actor_tell(s->victim, "transact f 5");
+    return died(s);
+}
+
+static bool (*const scenes[])(struct scene *) = {crowd, alone, broken_disk, beside_stock, take_over};
+#define SCENES (sizeof scenes / sizeof scenes[0])
+
+static const struct {
+    const char *prefix;
+    bool (*scene)(struct scene *);
+} points_of_a_log[] = {
+    {"wal:", crowd},           {"groupsync:poisoned", broken_disk}, {"groupsync:", crowd},
+    {"checkpoint:", crowd},    {"queue:returned", beside_stock},    {"queue:taken-over", take_over},
+    {"queue:owned", crowd},    {"queue:entered", crowd},            {"client:cleared", alone},
+    {"client:entered", alone}, {"attach:reserved", alone},          {"attach:made", alone},
+    {"attach:connected", alone}, {"detach:", alone},
+};
+
+static bool (*first_scene(const char *point))(struct scene *)
+{
+    size_t i;
+    for (i = 0; i < sizeof points_of_a_log / sizeof points_of_a_log[0]; i++)
+        if (strncmp(point, points_of_a_log[i].prefix, strlen(points_of_a_log[i].prefix)) == 0)
+            return points_of_a_log[i].scene;
+    return NULL;
+}
+
+/* ------------------------------------------------------------------------------------------------
+ * What must hold afterwards
+ * --------------------------------------------------------------------------------------------- */
+
+static void
+dismiss_all(struct scene *s)
+{
+    struct actor **all[] = {&s->victim, &s->survivor, &s->helper};
+    size_t i;
+    for (i = 0; i < 3; i++) {
+        actor_finish(*all[i]);
+        *all[i] = NULL;
+    }
+}
+
+static void
+goes_on(struct scene *s, struct actor *actor)
+{
+    stage_audit(&s->stage, actor, s->when);
+    actor_must(actor, "transact m 6");
+    actor_must(actor, "transact f 2");
+    stage_audit(&s->stage, actor, s->when);
+}
+
+/* The log is mended in the background. */
+static void
+wait_until_mended(struct actor *actor)
+{
+    int tries;
+    for (tries = 0; tries < 20000; tries++)
+        if (actor_do(actor, "exec UPDATE total SET n = n") == 0)
+            return;
+}
+
+static void
+check_aftermath(struct scene *s)
+{
+    struct actor *newcomer;
+    if (s->after != SURVIVED)
+        dismiss_all(s);
+    if (s->after == STOCK_FIRST || s->survivor != NULL) {
+        stage_stock_may_read(&s->stage, s->when);
+        ck_assert_msg(s->survivor != NULL || stage_stock_writes(&s->stage, s->when),
+                      "%s: stock SQLite may not write", s->when);
+    }
+    if (s->survivor != NULL)
+        goes_on(s, s->survivor);
+    newcomer = stage_enter(&s->stage, 6, "");
+    if (s->poisoned)
+        wait_until_mended(newcomer);
+    goes_on(s, newcomer);
+    if (s->helper != NULL)
+        actor_must(s->helper, "close");
+    if (s->survivor != NULL)
+        actor_must(s->survivor, "close");
+    actor_must(newcomer, "close");
+    actor_finish(newcomer);
+    dismiss_all(s);
+}
+
+static bool
+play(const char *point, unsigned nth, enum after after, bool (*scene)(struct scene *))
+{
+    struct scene s = {.point = point, .nth = nth, .after = after};
+    bool reached;
+    snprintf(s.when, sizeof s.when, "%s:%u, %s", point, nth, after_names[after]);
+    stage_open(&s.stage);
+    reached = scene(&s);
+    if (reached)
+        check_aftermath(&s);
+    dismiss_all(&s);
+    if (reached)
+        stage_left_clean(&s.stage, s.when);
+    stage_close(&s.stage);
+    return reached;
+}
+
+static bool
+reach(const char *point, unsigned nth, enum after after)
+{
+    bool (*first)(struct scene *) = first_scene(point);
+    size_t i;
+    for (i = 0; i < 3; i++)
+        if (play(point, nth, after, first))
+            return true;
+    for (i = 0; i < SCENES; i++)
+        if (scenes[i] != first && play(point, nth, after, scenes[i]))
+            return true;
+    return false;
+}
+
+/* ------------------------------------------------------------------------------------------------
+ * The tests: one a crash point
+ * --------------------------------------------------------------------------------------------- */
+
+static char points_text[16384];
+static const char *points[512];
+static int point_count;
+
+static void
+list_points(void)
+{
+    const char *only = getenv("LKS_POINT");
+    char command[640];
+    char *word;
+    FILE *actor;
+    size_t got;
+    snprintf(command, sizeof command, "echo points | '%s' 0 3>/dev/null", actor_program());
+    actor = popen(command, "r");
+    got = actor != NULL ? fread(points_text, 1, sizeof points_text - 1, actor) : 0;
+    points_text[got] = '\0';
+    if (actor == NULL || pclose(actor) != 0)
+        return;
+    word = strchr(points_text, '\n');
+    if (word == NULL)
+        return;
+    word = strtok(word + 1, " \n");
+    if (word == NULL || strcmp(word, "0") != 0) {
+        point_count = -1;
+        return;
+    }
+    while ((word = strtok(NULL, " \n")) != NULL)
+        if (first_scene(word) != NULL && (only == NULL || strcmp(only, word) == 0))
+            points[point_count++] = word;
+}
+
+START_TEST(a_death_at_every_crash_point_of_wal_mode_loses_no_commit)
+{
+    const char *point = points[_i];
+    unsigned nth, last = getenv("LKS_SOAK") != NULL ? 6 : 1;
+    for (nth = 1; nth <= last; nth++)
+        for (enum after after = SURVIVED; after <= STOCK_FIRST; after++) {
+            bool reached = reach(point, nth, after);
+            ck_assert_msg(reached || nth > 1, "%s, %s: no scene reaches it", point, after_names[after]);
+        }
+}
+END_TEST
+
+static int
+run_lane(int lane)
+{
+    Suite *suite = suite_create("story_wal_crash_points");
+    TCase *tcase = tcase_create("crash points");
+    SRunner *runner;
+    int failed, n = 0, i;
+    for (i = lane; i < point_count; i += LANES)
+        points[n++] = points[i];
+    tcase_set_timeout(tcase, getenv("LKS_SOAK") != NULL ? 600 : 60);
+    tcase_add_loop_test(tcase, a_death_at_every_crash_point_of_wal_mode_loses_no_commit, 0, n);
+    suite_add_tcase(suite, tcase);
+    runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+int
+main(void)
+{
+    int result = EXIT_SUCCESS, lane, status;
+    list_points();
+    if (point_count == 0) {
+        printf("%s does not tell its crash points\n", actor_program());
+        return EXIT_FAILURE;
+    }
+    if (point_count < 0) {
+        puts("no crash points in this build; configure with --enable-debug");
+        return 77;
+    }
+    fflush(stdout);
+    for (lane = 0; lane < LANES && lane < point_count; lane++) {
+        pid_t child = fork();
+        if (child == 0)
+            exit(run_lane(lane));
+        if (child < 0)
+            result = EXIT_FAILURE;
+    }
+    while (wait(&status) > 0)
+        if (!WIFEXITED(status) || WEXITSTATUS(status) != EXIT_SUCCESS)
+            result = EXIT_FAILURE;
+    return result;
+}

@@ -1,0 +1,260 @@
+#include "vfs/probe_vfs.h"
+
+#include <sqlite3.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct probe_file {
+    sqlite3_file base;
+    sqlite3_file *real; /* follows */
+    bool checkpoints;   /* it has CKPT */
+    char kind;          /* 'd' the database, 'f' the log, 0 another */
+};
+
+static sqlite3_vfs probe;
+static sqlite3_vfs *below;
+static _Thread_local char events[4096], told[4096];
+static _Thread_local size_t count;
+static _Atomic int failures;
+static void (*in_checkpoint)(void);
+
+static struct probe_file *
+of(sqlite3_file *file)
+{
+    return (struct probe_file *)file;
+}
+
+static void
+note(char event)
+{
+    if (event != 0 && count + 1 < sizeof events)
+        events[count++] = event;
+}
+
+const char *
+probe_events(void)
+{
+    memcpy(told, events, count);
+    told[count] = '\0';
+    count = 0;
+    return told;
+}
+
+void
+probe_fail_syncs(int times)
+{
+    failures = times;
+}
+
+void
+probe_in_checkpoint(void (*callback)(void))
+{
+    in_checkpoint = callback;
+}
+
+static int
+probe_close(sqlite3_file *file)
+{
+    int rc = of(file)->real->pMethods->xClose(of(file)->real);
+    file->pMethods = NULL;
+    return rc;
+}
+
+static int
+probe_read(sqlite3_file *file, void *buf, int amount, sqlite3_int64 offset)
+{
+    return of(file)->real->pMethods->xRead(of(file)->real, buf, amount, offset);
+}
+
+static int
+probe_write(sqlite3_file *file, const void *buf, int amount, sqlite3_int64 offset)
+{
+    note(of(file)->kind == 'f' && offset == 0 ? 'h' : of(file)->kind);
+    return of(file)->real->pMethods->xWrite(of(file)->real, buf, amount, offset);
+}
+
+static int
+probe_truncate(sqlite3_file *file, sqlite3_int64 size)
+{
+    return of(file)->real->pMethods->xTruncate(of(file)->real, size);
+}
+
+static int
+probe_sync(sqlite3_file *file, int flags)
+{
+    note(of(file)->kind == 'f' ? 's' : of(file)->kind == 'd' ? 'D' : 0);
+    if (of(file)->kind == 'f' && failures > 0) {
+        failures--;
+        return SQLITE_IOERR_FSYNC;
+    }
+    return of(file)->real->pMethods->xSync(of(file)->real, flags);
+}
+
+static int
+probe_size(sqlite3_file *file, sqlite3_int64 *out)
+{
+    return of(file)->real->pMethods->xFileSize(of(file)->real, out);
+}
+
+static int
+probe_lock(sqlite3_file *file, int level)
+{
+    return of(file)->real->pMethods->xLock(of(file)->real, level);
+}
+
+static int
+probe_unlock(sqlite3_file *file, int level)
+{
+    return of(file)->real->pMethods->xUnlock(of(file)->real, level);
+}
+
+static int
+probe_reserved(sqlite3_file *file, int *out)
+{
+    return of(file)->real->pMethods->xCheckReservedLock(of(file)->real, out);
+}
+
+static int
+probe_control(sqlite3_file *file, int op, void *arg)
+{
+    return of(file)->real->pMethods->xFileControl(of(file)->real, op, arg);
+}
+
+static int
+probe_sector(sqlite3_file *file)
+{
+    return of(file)->real->pMethods->xSectorSize(of(file)->real);
+}
+
+static int
+probe_characteristics(sqlite3_file *file)
+{
+    return of(file)->real->pMethods->xDeviceCharacteristics(of(file)->real);
+}
+
+static int
+probe_shm_map(sqlite3_file *file, int region, int size, int extend, void volatile **out)
+{
+    return of(file)->real->pMethods->xShmMap(of(file)->real, region, size, extend, out);
+}
+
+static int
+probe_shm_lock(sqlite3_file *file, int offset, int n, int flags)
+{
+    int rc = of(file)->real->pMethods->xShmLock(of(file)->real, offset, n, flags);
+    bool lock = (flags & SQLITE_SHM_LOCK) != 0;
+    if (rc == SQLITE_OK && (flags & SQLITE_SHM_EXCLUSIVE) != 0) {
+        if (offset == 1 && n == 1)
+            of(file)->checkpoints = lock;
+        if (offset == 0 && n == 1)
+            note(lock ? 'W' : 'w');
+        else if (offset == 1 && n == 1)
+            note(lock ? 'C' : 'c');
+        else if (offset == 4 && n == 4 && lock)
+            note('R');
+    }
+    return rc;
+}
+
+static void
+probe_shm_barrier(sqlite3_file *file)
+{
+    of(file)->real->pMethods->xShmBarrier(of(file)->real);
+}
+
+static int
+probe_shm_unmap(sqlite3_file *file, int delete_flag)
+{
+    return of(file)->real->pMethods->xShmUnmap(of(file)->real, delete_flag);
+}
+
+static int
+probe_fetch(sqlite3_file *file, sqlite3_int64 offset, int amount, void **out)
+{
+    return of(file)->real->pMethods->xFetch(of(file)->real, offset, amount, out);
+}
+
+static int
+probe_unfetch(sqlite3_file *file, sqlite3_int64 offset, void *page)
+{
+    void (*callback)(void) = in_checkpoint;
+    if (page == NULL && callback != NULL && of(file)->checkpoints) {
+        in_checkpoint = NULL;
+        callback();
+    }
+    return of(file)->real->pMethods->xUnfetch(of(file)->real, offset, page);
+}
+
+static const sqlite3_io_methods probe_methods = {
+    .iVersion = 3,
+    .xClose = probe_close,
+    .xRead = probe_read,
+    .xWrite = probe_write,
+    .xTruncate = probe_truncate,
+    .xSync = probe_sync,
+    .xFileSize = probe_size,
+    .xLock = probe_lock,
+    .xUnlock = probe_unlock,
+    .xCheckReservedLock = probe_reserved,
+    .xFileControl = probe_control,
+    .xSectorSize = probe_sector,
+    .xDeviceCharacteristics = probe_characteristics,
+    .xShmMap = probe_shm_map,
+    .xShmLock = probe_shm_lock,
+    .xShmBarrier = probe_shm_barrier,
+    .xShmUnmap = probe_shm_unmap,
+    .xFetch = probe_fetch,
+    .xUnfetch = probe_unfetch,
+};
+
+static int
+probe_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags, int *out_flags)
+{
+    struct probe_file *p = of(file);
+    int rc;
+    (void)vfs;
+    p->real = (sqlite3_file *)(p + 1);
+    p->real->pMethods = NULL;
+    p->checkpoints = false;
+    p->kind = (flags & SQLITE_OPEN_WAL) != 0 ? 'f' : (flags & SQLITE_OPEN_MAIN_DB) != 0 ? 'd' : 0;
+    rc = below->xOpen(below, name, p->real, flags, out_flags);
+    file->pMethods = p->real->pMethods != NULL ? &probe_methods : NULL;
+    return rc;
+}
+
+static int
+probe_delete(sqlite3_vfs *vfs, const char *name, int sync_dir)
+{
+    (void)vfs;
+    return below->xDelete(below, name, sync_dir);
+}
+
+static int
+probe_access(sqlite3_vfs *vfs, const char *name, int flags, int *out)
+{
+    (void)vfs;
+    return below->xAccess(below, name, flags, out);
+}
+
+static int
+probe_full_pathname(sqlite3_vfs *vfs, const char *name, int n, char *out)
+{
+    (void)vfs;
+    return below->xFullPathname(below, name, n, out);
+}
+
+void
+probe_register(void)
+{
+    below = sqlite3_vfs_find("unix");
+    probe = *below;
+    probe.zName = "probe";
+    probe.szOsFile = (int)sizeof(struct probe_file) + below->szOsFile;
+    probe.pNext = NULL;
+    probe.xOpen = probe_open;
+    probe.xDelete = probe_delete;
+    probe.xAccess = probe_access;
+    probe.xFullPathname = probe_full_pathname;
+    sqlite3_vfs_register(&probe, 0);
+}
