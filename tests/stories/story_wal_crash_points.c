@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "harness/stage.h"
@@ -237,10 +238,9 @@ goes_on(struct scene *s, struct actor *actor)
 static void
 wait_until_mended(struct actor *actor)
 {
-    int tries;
-    for (tries = 0; tries < 20000; tries++)
-        if (actor_do(actor, "exec UPDATE total SET n = n") == 0)
-            return;
+    time_t end = time(NULL) + ACTOR_PATIENCE_MS / 1000;
+    while (actor_do(actor, "exec UPDATE total SET n = n") != 0 && time(NULL) < end)
+        ;
 }
 
 static void
