@@ -112,7 +112,7 @@ kill_one(uint32_t *random)
 START_TEST(a_mixed_fleet_in_the_midst_of_kills_loses_nothing)
 {
     uint32_t random = seed | 1u;
-    unsigned i, goal = getenv("LKS_SOAK") != NULL ? 600 : 24;
+    unsigned i, goal = getenv("LKS_SOAK") != NULL ? 600 : 12;
     printf("seed %u\n", seed);
     fflush(stdout);
     found();
