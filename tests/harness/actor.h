@@ -19,6 +19,8 @@
  *   halt POINT N          SIGSTOP of itself instead: actor_halted() waits for that
  *   points                the names of all crash points
  *   log                   what the library has logged since the last time
+ *   run                   starts a thread in sqlite3async_run()
+ *   stop                  has it halt when idle, and waits for it
  *   close                 closes the connection
  *   quit                  exit(0) without closing
  *
