@@ -72,7 +72,10 @@ START_TEST(it_is_registered_once_and_over_what_is_named)
     ck_assert_int_eq(lockstep_initialize("unix", 0), SQLITE_MISUSE);
     ck_assert_int_eq(lockstep_shutdown(), SQLITE_OK);
     ck_assert_int_eq(lockstep_initialize(NULL, 0), SQLITE_OK);
+    ck_assert_int_eq(lockstep_initialize(NULL, 1), SQLITE_OK);
+    ck_assert_int_eq(lockstep_initialize(NULL, 1), SQLITE_OK);
     ck_assert_ptr_nonnull(sqlite3_vfs_find("gate"));
+    ck_assert_int_eq(sqlite3_vfs_register(before, 1), SQLITE_OK);
     sqlite3async_shutdown();
     sqlite3async_shutdown();
     ck_assert_ptr_null(sqlite3_vfs_find(SQLITEASYNC_VFSNAME));
