@@ -31,7 +31,7 @@ extern "C" {
 /*
  * Registers the VFS "lockstep" over `parent_vfs` (NULL: the default one), and makes it the default if
  * make_default is not 0.  Again with the same parent: nothing but the default changes.  With another parent:
- * SQLITE_MISUSE while databases are open.  SQLITE_MISUSE also when another copy of the library has registered its
+ * SQLITE_MISUSE while databases are open, or while "sqlite3async" is registered.  SQLITE_MISUSE also when another copy of the library has registered its
  * VFS in this process.  Returns a SQLite result code.
  */
 int lockstep_initialize(const char *parent_vfs, int make_default);

@@ -15,7 +15,8 @@ enum lks_mutex_rank {
     LKS_RANK_WORKER = 4,   /* one database: the worker thread's state */
     LKS_RANK_REAP = 5,     /* one database: clearing what a dead client left */
     LKS_RANK_LOCKSET = 6,  /* one database: fcntl locks and who in this process has them */
-    LKS_RANK_FILES = 7     /* the VFS's list of open files */
+    LKS_RANK_FILES = 7,    /* the VFS's list of open files */
+    LKS_RANK_RUNNER = 8    /* what sqlite3async_run() knows: taken within a batch, too */
 };
 
 struct lks_mutex {

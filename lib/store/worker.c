@@ -20,16 +20,15 @@
 /* Values of state.worker_asleep. */
 enum { AWAKE = 0, IDLE = 1 /* any commit rings */, NAPPING = 2 /* only what cannot wait */ };
 
-static bool
-is_pending(const struct lks_shm_state *state)
+bool
+lks_worker_is_pending(const struct lks_shm_state *state)
 {
     return lks_a64_acquire(&state->committed) != lks_a64_acquire(&state->flushed) ||
            lks_a64_relaxed(&state->sync_wanted) > lks_a64_acquire(&state->durable);
 }
 
-/* Somebody waits, or the store is half full: from three quarters on writers would have to. */
-static bool
-is_urgent(const struct lockstep_db *db)
+bool
+lks_worker_is_urgent(const struct lockstep_db *db)
 {
     const struct lks_shm_state *state = &db->shm->state;
     return lks_a64_relaxed(&state->sync_wanted) > lks_a64_acquire(&state->durable) ||
@@ -51,7 +50,7 @@ lks_worker_notice(struct lockstep_db *db)
     struct lks_shm_state *state = &db->shm->state;
     /* The caller's unlock of the writer queue was a full fence: pairs with the one in sleep_until(). */
     uint32_t asleep = lks_a32_relaxed(&state->worker_asleep);
-    if (asleep == AWAKE || (asleep == NAPPING && !is_urgent(db)))
+    if (asleep == AWAKE || (asleep == NAPPING && !lks_worker_is_urgent(db)))
         return;
     if (lks_a32_cas(&state->worker_asleep, asleep, AWAKE)) {
         lks_a32_add(&state->work_bell, 1);
@@ -78,7 +77,7 @@ sleep_on_bell(struct lockstep_db *db, uint32_t kind, uint64_t wait_ns)
     lks_a32_set_relaxed(&state->worker_asleep, kind);
     lks_fence();
     /* What came in between the last look and the flag above: its committer saw AWAKE and did not ring. */
-    if (!(kind == IDLE ? is_pending(state) : is_urgent(db)) && !stopping(lks_store_of(db)))
+    if (!(kind == IDLE ? lks_worker_is_pending(state) : lks_worker_is_urgent(db)) && !stopping(lks_store_of(db)))
         lks_futex_wait(&state->work_bell, seen, wait_ns);
     lks_a32_set_relaxed(&state->worker_asleep, AWAKE);
 }
@@ -105,16 +104,16 @@ work(struct lockstep_db *db, uint64_t *back_off)
 
     if (*back_off > 0)
         sleep_local(lks_store_of(db), *back_off);
-    else if (!is_pending(state))
+    else if (!lks_worker_is_pending(state))
         sleep_on_bell(db, IDLE, IDLE_NS);
     lag = lks_a32_relaxed(&state->max_lag_ms) * LKS_NS_PER_MS;
     /*
      * Half of max_lag is for gathering, the other half for the batch itself, so that a commit is durable
      * within the whole.
      */
-    if (*back_off == 0 && is_pending(state) && !is_urgent(db))
+    if (*back_off == 0 && lks_worker_is_pending(state) && !lks_worker_is_urgent(db))
         sleep_on_bell(db, NAPPING, lag / 2);
-    if (stopping(lks_store_of(db)) || !is_pending(state))
+    if (stopping(lks_store_of(db)) || !lks_worker_is_pending(state))
         return;
     status = lks_batch_run(db, NULL);
     if (status == LOCKSTEP_OK)
@@ -142,7 +141,7 @@ worker_main(void *arg)
             work(db, &back_off);
             continue;
         }
-        sleep_local(store, is_pending(state) ? lks_a32_relaxed(&state->max_lag_ms) * LKS_NS_PER_MS
+        sleep_local(store, lks_worker_is_pending(state) ? lks_a32_relaxed(&state->max_lag_ms) * LKS_NS_PER_MS
                                              : LOOK_NS);
         if (!stopping(store))
             /* BUSY while the worker lives. */

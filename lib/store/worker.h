@@ -18,4 +18,9 @@ void lks_worker_notice(struct lockstep_db *db);
 /* Rings in any case. */
 void lks_worker_ring(struct lockstep_db *db);
 
+/* Are there commits to write, or to sync for somebody who waits? */
+bool lks_worker_is_pending(const struct lks_shm_state *state);
+/* Somebody waits, or the store is half full: from three quarters on writers would have to. */
+bool lks_worker_is_urgent(const struct lockstep_db *db);
+
 #endif

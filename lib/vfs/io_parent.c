@@ -5,11 +5,13 @@
 
 #include "os/file.h"
 #include "os/io.h"
+#include "vfs/runner.h"
 #include "vfs/vfs.h"
 
 struct lks_io_file {
     sqlite3_file *file; /* follows this struct in memory, or is lent */
     char *name;         /* as xOpen wants it */
+    const char *path;   /* in name: the journal's or the database's */
 };
 
 /* The status that a result code of the parent stands for; errno as near as can be told. */
@@ -68,14 +70,14 @@ parent_open(void *context, const char *path, enum lks_io_role role, struct lks_i
         free(file);
         return LOCKSTEP_NOMEM;
     }
-    rc = parent->xOpen(parent,
-                       role == LKS_IO_JOURNAL ? sqlite3_filename_journal(file->name) : file->name,
-                       file->file, flags | SQLITE_OPEN_READWRITE, NULL);
+    file->path = role == LKS_IO_JOURNAL ? sqlite3_filename_journal(file->name) : file->name;
+    rc = parent->xOpen(parent, file->path, file->file, flags | SQLITE_OPEN_READWRITE, NULL);
     if (rc != SQLITE_OK) {
         sqlite3_free_filename(file->name);
         free(file);
         return status_of(rc);
     }
+    lks_runner_trace_file("OPEN", file->path);
     *out_file = file;
     return LOCKSTEP_OK;
 }
@@ -84,6 +86,7 @@ static void
 parent_close(struct lks_io_file *file)
 {
     file->file->pMethods->xClose(file->file);
+    lks_runner_trace_file("CLOSE", file->path);
     sqlite3_free_filename(file->name);
     free(file);
 }
@@ -137,6 +140,8 @@ parent_write(struct lks_io_file *file, uint64_t offset, const void *buf, size_t 
                                           (sqlite3_int64)(offset + done));
         done += n;
     }
+    lks_runner_trace_range("WRITE", file->path, size, offset);
+    lks_runner_pause();
     return status_of(rc);
 }
 
@@ -150,13 +155,18 @@ parent_truncate(struct lks_io_file *file, uint64_t size)
         rc = file->file->pMethods->xWrite(file->file, "", 1, (sqlite3_int64)size - 1);
     else if (rc == SQLITE_OK)
         rc = file->file->pMethods->xTruncate(file->file, (sqlite3_int64)size);
+    lks_runner_trace_range("TRUNCATE", file->path, 0, size);
+    lks_runner_pause();
     return status_of(rc);
 }
 
 static enum lockstep_status
 parent_sync(struct lks_io_file *file)
 {
-    return status_of(file->file->pMethods->xSync(file->file, SQLITE_SYNC_NORMAL));
+    int rc = file->file->pMethods->xSync(file->file, SQLITE_SYNC_NORMAL);
+    lks_runner_trace_file("SYNC", file->path);
+    lks_runner_pause();
+    return status_of(rc);
 }
 
 static enum lockstep_status
@@ -184,6 +194,8 @@ parent_remove(void *context, const char *path, bool sync_dir)
     sqlite3_vfs *parent = lks_vfs_parent();
     int rc = parent->xDelete(parent, path, sync_dir);
     (void)context;
+    lks_runner_trace_file("DELETE", path);
+    lks_runner_pause();
     return rc == SQLITE_IOERR_DELETE_NOENT ? LOCKSTEP_OK : status_of(rc);
 }
 

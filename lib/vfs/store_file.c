@@ -24,6 +24,7 @@
 #include "os/map.h"
 #include "store/dbfile.h"
 #include "store/ticket.h"
+#include "vfs/runner.h"
 #include "vfs/vfs.h"
 #include "vfs/wait.h"
 
@@ -147,7 +148,7 @@ lks_store_file_connect(struct lks_file *f)
         return SQLITE_NOMEM;
     lks_a32_add(&f->db->shm->clients[f->db->client].connections, 1);
     f->version_snapshot = 0;
-    return SQLITE_OK;
+    return f->async && lks_runner_join(f) != LOCKSTEP_OK ? SQLITE_NOMEM : SQLITE_OK;
 }
 
 int
@@ -190,6 +191,7 @@ lks_file_wait(struct lks_file *f, uint64_t ticket, int timeout_ms)
 void
 lks_file_drop_connection(struct lks_file *f)
 {
+    lks_runner_leave(f);
     if (f->conn != NULL && !forked(f) && lks_a32_acquire(&f->db->attached) != 0)
         lks_a32_add(&f->db->shm->clients[f->db->client].connections, (uint32_t)-1);
     lks_conn_close(f->conn);
@@ -422,6 +424,7 @@ commit(struct lks_file *f)
     f->ticket = ticket;
     f->journal_syncs = 0;
     f->database_synced = false;
+    lks_runner_notice(f->db, ticket);
     if (f->exclusive)
         lks_conn_renew(f->conn);
     else
@@ -566,7 +569,7 @@ vfs_name(struct lks_file *f, char **out_name)
     int rc = f->real->pMethods->xFileControl(f->real, SQLITE_FCNTL_VFSNAME, &below);
     if (rc != SQLITE_OK)
         below = NULL;
-    *out_name = sqlite3_mprintf("lockstep/%s", below != NULL ? below : lks_vfs_parent()->zName);
+    *out_name = sqlite3_mprintf("%s/%s", f->async ? "sqlite3async" : "lockstep", below != NULL ? below : lks_vfs_parent()->zName);
     sqlite3_free(below);
     return SQLITE_OK;
 }

@@ -13,7 +13,7 @@ static struct lks_file *files;
 
 static sqlite3_vfs lockstep_vfs;
 static sqlite3_vfs *parent_vfs;
-static bool registered;
+static unsigned parent_users; /* of enum lks_vfs_user */
 
 /*
  * The file that this thread locked last: SQLite asks for its journal and its write-ahead log right after.
@@ -100,8 +100,8 @@ is_store_journal(struct lks_file *file, void *arg)
     return file->journal_name == (const char *)arg && file->store;
 }
 
-static int
-vfs_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags, int *out_flags)
+int
+lks_vfs_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags, int *out_flags)
 {
     if (name != NULL && (flags & SQLITE_OPEN_MAIN_DB) != 0 &&
         !sqlite3_uri_boolean(name, "immutable", 0) && !sqlite3_uri_boolean(name, "nolock", 0) &&
@@ -255,17 +255,18 @@ max(int a, int b)
     return a > b ? a : b;
 }
 
-static void
-fill_vfs(void)
+void
+lks_vfs_fill(sqlite3_vfs *vfs, const char *name)
 {
-    lockstep_vfs = (sqlite3_vfs){
+    *vfs = (sqlite3_vfs){
         .iVersion = 3,
+        .pNext = vfs->pNext, /* SQLite's, if it is registered */
         .szOsFile = max((int)sizeof(struct lks_file),
                         max(lks_journal_file_bytes(), lks_wal_file_bytes())) +
                     parent_vfs->szOsFile,
         .mxPathname = parent_vfs->mxPathname,
-        .zName = "lockstep",
-        .xOpen = vfs_open,
+        .zName = name,
+        .xOpen = lks_vfs_open,
         .xDelete = vfs_delete,
         .xAccess = vfs_access,
         .xFullPathname = vfs_full_pathname,
@@ -290,6 +291,13 @@ any_file(struct lks_file *file, void *arg)
     (void)file;
     (void)arg;
     return true;
+}
+
+static bool
+not_async(struct lks_file *file, void *arg)
+{
+    (void)arg;
+    return !file->async;
 }
 
 /* sqlite3_log() cuts a message off after 210 bytes, and ours end with what to do: a long one goes in parts. */
@@ -325,33 +333,50 @@ announce(bool make_default)
 }
 
 int
-lks_vfs_register(const char *parent_name, bool make_default)
+lks_vfs_take_parent(const char *parent_name, enum lks_vfs_user user)
 {
     sqlite3_vfs *parent = sqlite3_vfs_find(parent_name), *other = sqlite3_vfs_find("lockstep");
     /* Two copies could not use one database: see lks_client_another_copy(). */
     if (other != NULL && other != &lockstep_vfs)
         return SQLITE_MISUSE;
-    if (registered && (parent_name == NULL || parent == parent_vfs))
-        return announce(make_default);
-    if (parent == NULL || parent == &lockstep_vfs)
-        return SQLITE_ERROR;
-    if (registered && lks_files_find(any_file, NULL))
-        return SQLITE_MISUSE;
-    parent_vfs = parent;
-    fill_vfs();
-    lks_log_set(log_to_sqlite, NULL);
-    registered = true;
+    if (parent_users == 0 || (parent_name != NULL && parent != parent_vfs)) {
+        if (parent == NULL || parent->xFullPathname == vfs_full_pathname)
+            return SQLITE_ERROR;
+        if ((parent_users & ~(unsigned)user) != 0)
+            return SQLITE_MISUSE;
+        if (parent != parent_vfs && lks_files_find(any_file, NULL))
+            return SQLITE_MISUSE;
+        parent_vfs = parent;
+        lks_log_set(log_to_sqlite, NULL);
+    }
+    parent_users |= user;
+    return SQLITE_OK;
+}
+
+void
+lks_vfs_drop_parent(enum lks_vfs_user user)
+{
+    parent_users &= ~(unsigned)user;
+}
+
+int
+lks_vfs_register(const char *parent_name, bool make_default)
+{
+    int rc = lks_vfs_take_parent(parent_name, LKS_VFS_LOCKSTEP);
+    if (rc != SQLITE_OK)
+        return rc;
+    lks_vfs_fill(&lockstep_vfs, "lockstep");
     return announce(make_default);
 }
 
 int
 lks_vfs_unregister(void)
 {
-    if (!registered)
+    if ((parent_users & LKS_VFS_LOCKSTEP) == 0)
         return SQLITE_OK;
-    if (lks_files_find(any_file, NULL))
+    if (lks_files_find(not_async, NULL))
         return SQLITE_BUSY;
-    registered = false;
+    lks_vfs_drop_parent(LKS_VFS_LOCKSTEP);
     lks_tables_nowhere();
     return sqlite3_vfs_unregister(&lockstep_vfs);
 }

@@ -41,6 +41,8 @@ struct lks_file {
     const char *wal_name;
     const volatile char *fork_guard;
     struct lks_uri uri;
+    bool async;                      /* opened through the VFS "sqlite3async" */
+    struct lks_runner_entry *runner; /* of its database there, see runner.h; NULL: not connected */
     bool readonly;
     int lock;            /* SQLITE_LOCK_* as SQLite believes */
     bool store;          /* the transaction that is open goes through the store */
@@ -81,6 +83,14 @@ struct lks_file {
 
 /* The parent VFS. */
 sqlite3_vfs *lks_vfs_parent(void);
+/* Who has a VFS registered over it.  Both use the same parent. */
+enum lks_vfs_user { LKS_VFS_LOCKSTEP = 1, LKS_VFS_ASYNC = 2 };
+/* Settles which it is.  MISUSE: another is in use, or another copy of the library is here; ERROR: it is not to be had. */
+int lks_vfs_take_parent(const char *parent, enum lks_vfs_user user);
+void lks_vfs_drop_parent(enum lks_vfs_user user);
+/* A VFS of that name whose methods are ours. */
+void lks_vfs_fill(sqlite3_vfs *vfs, const char *name);
+int lks_vfs_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags, int *out_flags);
 /* Registers, see lockstep_initialize(). */
 int lks_vfs_register(const char *parent, bool make_default);
 int lks_vfs_unregister(void);

@@ -20,6 +20,8 @@
  *   failsync N            its next N calls of fdatasync() fail
  *   points                the names of all crash points
  *   log                   what the library has logged since the last time
+ *   run                   starts a thread in sqlite3async_run()
+ *   stop                  has it halt when idle, and waits for it
  *   close                 closes the connection
  *   quit                  exit(0) without closing
  *

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <lockstep/lockstep.h>
+#include <lockstep/sqlite3async.h>
 
 #include "base/crashpoint.h"
 #include "harness/books.h"
@@ -278,6 +279,30 @@ fdatasync(int fd)
     return (int)syscall(SYS_fdatasync, fd);
 }
 
+static pthread_t runner;
+
+static void *
+run_main(void *arg)
+{
+    (void)arg;
+    sqlite3async_run();
+    return NULL;
+}
+
+static int
+start_run(void)
+{
+    (void)sqlite3async_control(SQLITEASYNC_HALT, SQLITEASYNC_HALT_NEVER);
+    return pthread_create(&runner, NULL, run_main, NULL) == 0 ? SQLITE_OK : SQLITE_ERROR;
+}
+
+static int
+stop_run(void)
+{
+    (void)sqlite3async_control(SQLITEASYNC_HALT, SQLITEASYNC_HALT_IDLE);
+    return pthread_join(runner, NULL) == 0 ? SQLITE_OK : SQLITE_ERROR;
+}
+
 static bool
 is_order(const char *name, const char **out_arguments)
 {
@@ -335,6 +360,10 @@ obey(void)
         return list_points();
     if (is_order("log", &a))
         return tell_log();
+    if (is_order("run", &a))
+        return start_run();
+    if (is_order("stop", &a))
+        return stop_run();
     if (is_order("close", &a))
         return close_database();
     if (is_order("quit", &a))
@@ -351,7 +380,7 @@ main(int argc, char **argv)
     random_state = account * 2654435761u | 1u;
     setvbuf(stdin, NULL, _IONBF, 0); /* told_again() looks at the pipe */
     sqlite3_config(SQLITE_CONFIG_LOG, note_log, NULL);
-    if (lockstep_initialize(NULL, 0) != SQLITE_OK)
+    if (lockstep_initialize(NULL, 0) != SQLITE_OK || sqlite3async_initialize(NULL, 0) != SQLITE_OK)
         return 1;
     answer(0);
     while (fgets(line, sizeof line, stdin) != NULL) {

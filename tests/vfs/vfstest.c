@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <lockstep/sqlite3async.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -626,7 +627,9 @@ vfstest_main(int argc, char **argv, Suite *(*make_suite)(void))
 
     sqlite3_config(SQLITE_CONFIG_LOG, keep_log, NULL);
     if (argc > 1 && strcmp(argv[1], "--peer") == 0)
-        return lockstep_initialize("unix", 0) == SQLITE_OK ? be_peer() : 1;
+        return lockstep_initialize("unix", 0) == SQLITE_OK && sqlite3async_initialize("unix", 0) == SQLITE_OK
+                   ? be_peer()
+                   : 1;
     snprintf(folder, sizeof folder, "%s/lockstep-test-XXXXXX", tmp != NULL ? tmp : "/tmp");
     if (mkdtemp(folder) == NULL || chmod(folder, 0755) != 0) {
         perror(folder);
