@@ -397,7 +397,7 @@ lks_queue_wait(struct lockstep_db *db, struct lks_place *place, uint64_t wait_ns
     uint64_t now = lks_clock_ns();
     uint64_t deadline = now + wait_ns;
     uint64_t next_check = now + LIFE_CHECK_NS;
-    uint64_t left_to_head = UINT64_MAX; /* a word that was FREE and left to another */
+    uint64_t left_to_head = UINT64_MAX, left_until = 0; /* a word that was FREE and left to another */
     uint32_t rings = 0;
     struct lks_shm_waiter *w;
     enum lockstep_status status = enter(db, place, now);
@@ -430,9 +430,12 @@ lks_queue_wait(struct lockstep_db *db, struct lks_place *place, uint64_t wait_ns
             /* What was seen above is old then: the flags may have been cleared since. */
             if (!stays_free(&shm->state, word, &now))
                 continue;
-            if (word != left_to_head && leave_to_head(shm, place->entry, now)) {
+            if (word != left_to_head) {
                 left_to_head = word;
-                lks_futex_wait(&w->bell, seen, LKS_STARVING_NS);
+                left_until = now + LKS_STARVING_NS;
+            }
+            if (now < left_until && leave_to_head(shm, place->entry, now)) {
+                lks_futex_wait(&w->bell, seen, left_until - now);
                 now = lks_clock_ns();
                 continue;
             }

@@ -52,6 +52,7 @@ wait_in_turn(void *arg)
     w->status = lks_queue_lock(w->db, &place, LONG_NS);
     if (w->status == LOCKSTEP_OK) {
         w->order[(*w->count)++] = w->number;
+        lks_clock_nap_ms(1); /* its turn is over: the lock is handed over, and not left free */
         lks_queue_unlock(w->db);
     }
     return NULL;

@@ -23,7 +23,7 @@ now_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* A database in WAL mode, through Lockstep over the probe, with nothing in its log. */
+/* A database in WAL mode, through Lockstep over the probe, with nothing in its log.  worker=off: nothing happens beside. */
 static sqlite3 *
 make(const char *parameters)
 {
@@ -69,7 +69,7 @@ events(void)
 
 START_TEST(the_sync_of_a_commit_comes_after_the_write_lock_is_let_go)
 {
-    sqlite3 *db = make("");
+    sqlite3 *db = make("worker=off");
     uint64_t before;
     must(db, "insert into t(v) values(1)");
     /* The header's is a barrier. */
@@ -90,7 +90,7 @@ END_TEST
 
 START_TEST(what_synchronous_asks_for_may_change_in_mid_connection)
 {
-    sqlite3 *db = make("max_lag=3600000");
+    sqlite3 *db = make("worker=off&max_lag=3600000");
     must(db, "insert into t(v) values(0)");
     (void)events();
     must(db, "pragma synchronous = normal; insert into t(v) values(1)");
@@ -119,9 +119,10 @@ END_TEST
 START_TEST(the_syncs_of_a_checkpoint_are_never_put_off)
 {
     static const char *const modes[] = {"passive", "full", "restart", "truncate"};
-    sqlite3 *db = make("");
+    sqlite3 *db = make("worker=off");
     const char *log, *page;
     size_t i;
+    sqlite3_busy_timeout(db, 5000); /* the checkpointer may have the log, or read */
     must(db, "pragma synchronous = normal");
     for (i = 0; i < 4; i++) {
         const char *text;
@@ -142,7 +143,7 @@ END_TEST
 
 START_TEST(in_exclusive_locking_mode_nothing_is_put_off)
 {
-    sqlite3 *db = make("");
+    sqlite3 *db = make("worker=off");
     const char *text;
     /* The index is shared memory already; the locks are held from here on. */
     must(db, "pragma locking_mode = exclusive; insert into t(v) values(1)");
@@ -234,7 +235,7 @@ write_in_checkpoint(void)
 static const char *
 meet(bool guarded)
 {
-    sqlite3 *db = make(""), *checkpointer, *writer;
+    sqlite3 *db = make("worker=off"), *checkpointer, *writer;
     const char *found;
     must(db, "pragma synchronous = normal; pragma wal_autocheckpoint = 0");
     close_db(db);
@@ -294,6 +295,7 @@ START_TEST(checkpoints_run_in_the_background_and_the_log_is_reused)
 {
     sqlite3 *db = make("");
     int64_t begin = now_ms();
+    sqlite3_busy_timeout(db, 5000);
     must(db, "pragma synchronous = normal");
     while (info(db).checkpoints < 5 && now_ms() < begin + 20000)
         fill(db, 100);
