@@ -68,7 +68,8 @@ bench_histogram_at(const struct bench_histogram *h, double share)
 {
     if (h->count == 0)
         return 0;
-    double wanted = ceil(share * (double)h->count);
+    volatile double exact = share * (double)h->count; /* x87 would leave it a little above a whole number */
+    double wanted = ceil(exact);
     uint64_t rank = wanted < 1 ? 1 : (uint64_t)wanted;
     uint64_t seen = 0;
     for (uint32_t i = 0; i < BENCH_HISTOGRAM_BUCKETS - 1; i++) {

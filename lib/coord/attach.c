@@ -271,7 +271,16 @@ prepare_alone(struct lockstep_db *db, const struct lks_file_stat *database, bool
                 db->path);
         status = lks_file_unlink(db->coord_path);
         return status == LOCKSTEP_OK ? LOCKSTEP_STALE : status;
-    default: break;
+    default:
+        if (lks_header_foreign(verdict) && lks_header_is_of_boot(db->shm, db->boot_id)) {
+            /* The build that made it can still write the commits that may wait in it. */
+            lks_log(LKS_ERROR,
+                    "%s: %s %s. Commits may be waiting in it: open the database with that build once, or, if they "
+                    "may be lost, move the file away",
+                    db->path, db->coord_path, lks_header_words(verdict));
+            return LOCKSTEP_FORMAT;
+        }
+        break;
     }
     status = set_aside(db, lks_header_words(verdict));
     return status == LOCKSTEP_OK ? LOCKSTEP_STALE : status;
@@ -321,7 +330,7 @@ prepare_joining(struct lockstep_db *db, const struct lks_file_stat *database, bo
             "%s: %s %s, and other processes are connected through it; `lockstep locks %s` names them: close "
             "them first",
             db->path, db->coord_path, lks_header_words(verdict), db->path);
-    return verdict == LKS_HEADER_FORMAT ? LOCKSTEP_FORMAT : LOCKSTEP_CORRUPT;
+    return lks_header_foreign(verdict) ? LOCKSTEP_FORMAT : LOCKSTEP_CORRUPT;
 }
 
 /* Step 4: the first that writes. */

@@ -157,6 +157,8 @@ coordination_of(enum lks_header_verdict verdict)
     case LKS_HEADER_OTHER_BOOT:
     case LKS_HEADER_OTHER_FILE: return LOCKSTEP_COORD_OLD;
     case LKS_HEADER_DAMAGED:
+    case LKS_HEADER_BYTE_ORDER:
+    case LKS_HEADER_WORD_BITS:
     case LKS_HEADER_FORMAT: break;
     }
     return LOCKSTEP_COORD_DAMAGED;

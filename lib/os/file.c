@@ -9,6 +9,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "os/statx.h"
+
 static __thread int last_errno;
 
 int

@@ -2,22 +2,29 @@
 
 #include <limits.h>
 #include <linux/futex.h>
+#include <linux/posix_types.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
-/* 32-bit machines with 64-bit time have another number for it. */
-#if !defined(SYS_futex) && defined(SYS_futex_time64)
+/*
+ * The kernel's struct, not libc's, which may have 64-bit times where this call has not.  Newer 32-bit machines have
+ * only the call with 64-bit times.
+ */
+#ifdef SYS_futex
+typedef __kernel_long_t futex_time;
+#else
 #define SYS_futex SYS_futex_time64
+typedef int64_t futex_time;
 #endif
 
 void
 lks_futex_wait(struct lks_a32 *word, uint32_t seen, uint64_t wait_ns)
 {
     struct {
-        long seconds;
-        long nanoseconds;
-    } t = {(long)(wait_ns / 1000000000ull), (long)(wait_ns % 1000000000ull)};
+        futex_time seconds;
+        futex_time nanoseconds;
+    } t = {(futex_time)(wait_ns / 1000000000ull), (futex_time)(wait_ns % 1000000000ull)};
     (void)syscall(SYS_futex, &word->word, FUTEX_WAIT, seen, &t, NULL, 0);
 }
 
@@ -32,9 +39,9 @@ void
 lks_futex_wait_bits(struct lks_a32 *word, uint32_t seen, uint64_t end_ns, uint32_t bits)
 {
     struct {
-        long seconds;
-        long nanoseconds;
-    } t = {(long)(end_ns / 1000000000ull), (long)(end_ns % 1000000000ull)};
+        futex_time seconds;
+        futex_time nanoseconds;
+    } t = {(futex_time)(end_ns / 1000000000ull), (futex_time)(end_ns % 1000000000ull)};
     /* Unlike FUTEX_WAIT it takes an instant, of CLOCK_MONOTONIC. */
     (void)syscall(SYS_futex, &word->word, FUTEX_WAIT_BITSET, seen, &t, NULL, bits);
 }

@@ -13,7 +13,8 @@ enum lockstep_status
 lks_map_file(int fd, size_t size_bytes, bool writable, void **out_base)
 {
     int protection = PROT_READ | (writable ? PROT_WRITE : 0);
-    int flags = fd >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    /* A shared mapping of a file reserves no memory anyhow; but qemu-user maps anonymous memory first. */
+    int flags = (fd >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS) | MAP_NORESERVE;
     void *base = mmap(NULL, size_bytes, protection, flags, fd, 0);
     if (base == MAP_FAILED) {
         lks_os_set_errno(errno);
@@ -62,6 +63,13 @@ watch_forks(void)
     pthread_atfork(NULL, NULL, clear_plain);
 }
 
+/* Not before Linux 4.14.  qemu-user says yes to any advice, also to one that there is not, and does nothing. */
+static bool
+wipes_on_fork(void *page, size_t size)
+{
+    return madvise(page, size, -1) != 0 && madvise(page, size, MADV_WIPEONFORK) == 0;
+}
+
 static volatile char *
 make_guard(void)
 {
@@ -70,8 +78,8 @@ make_guard(void)
         mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (page == MAP_FAILED)
         page = &last_resort;
-    if (page == &last_resort || madvise((void *)(uintptr_t)page, size, MADV_WIPEONFORK) != 0)
-        /* A kernel before 4.14: the handler sees all forks that go through libc. */
+    if (page == &last_resort || !wipes_on_fork((void *)(uintptr_t)page, size))
+        /* The handler sees all forks that go through libc. */
         pthread_once(&plain_once, watch_forks);
     *page = 1;
     return page;

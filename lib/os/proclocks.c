@@ -13,6 +13,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "os/statx.h"
+
 #ifdef STATX_MNT_ID
 #define WANT_MOUNT STATX_MNT_ID
 #else
@@ -178,7 +180,7 @@ lks_proclocks_parse(const char *line, struct lks_proclock *out_lock, struct lks_
     uint64_t number;
     const char *p = line;
     char *end;
-    long pid;
+    long long pid; /* of a long with 32 bits strtol() would make the largest pid that there is */
 
     if (!next_word(&p, word, sizeof word) || word[strlen(word) - 1] != ':')
         return false;
@@ -200,7 +202,7 @@ lks_proclocks_parse(const char *line, struct lks_proclock *out_lock, struct lks_
         return false;
     if (!next_word(&p, word, sizeof word))
         return false;
-    pid = strtol(word, &end, 10);
+    pid = strtoll(word, &end, 10);
     if (*end != '\0' || pid > INT_MAX || pid < -1)
         return false;
     lock.pid = pid > 0 ? (int32_t)pid : 0;

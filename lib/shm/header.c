@@ -5,6 +5,17 @@
 #include "base/clock.h"
 
 #define BYTE_ORDER_MARK 0x01020304u
+#define FOREIGN_BYTE_ORDER_MARK 0x04030201u
+#define WORD_BITS (8 * sizeof(long))
+#define OTHER_WORD_BITS (96 - WORD_BITS)
+
+/* What every build looks at first has the same place in all of them. */
+_Static_assert(offsetof(struct lks_shm_identity, format) == 16 &&
+                   offsetof(struct lks_shm_identity, byte_order) == 20 &&
+                   offsetof(struct lks_shm_identity, word_bits) == 28 &&
+                   offsetof(struct lks_shm_identity, boot_id) == 32 &&
+                   offsetof(struct lks_shm_identity, device) == 72 && sizeof(struct lks_shm_identity) == 104,
+               "the identity is laid out alike on all machines");
 #define DEFAULT_MAX_LAG_MS 100u
 #define DEFAULT_STORE_LIMIT (64ull << 20)
 
@@ -42,7 +53,7 @@ lks_header_make(struct lks_shm *shm, const struct lks_file_id *database,
     identity.format = LKS_SHM_FORMAT;
     identity.byte_order = BYTE_ORDER_MARK;
     identity.shm_bytes = (uint32_t)LKS_SHM_BYTES;
-    identity.word_bits = (uint32_t)(8 * sizeof(long));
+    identity.word_bits = (uint32_t)WORD_BITS;
     memcpy(identity.boot_id, boot_id, LKS_BOOT_ID_SIZE);
     identity.device = database->device;
     identity.inode = database->inode;
@@ -71,16 +82,36 @@ lks_header_check(const struct lks_shm *shm, uint64_t file_bytes, const struct lk
         return LKS_HEADER_EMPTY;
     if (memcmp(identity.magic, LKS_SHM_MAGIC, sizeof identity.magic) != 0)
         return LKS_HEADER_DAMAGED;
-    if (identity.format != LKS_SHM_FORMAT || identity.byte_order != BYTE_ORDER_MARK ||
-        identity.shm_bytes != LKS_SHM_BYTES || identity.word_bits != 8 * sizeof(long))
+    /* In this order: with a foreign byte order no other number can be read; another version may sum otherwise. */
+    if (identity.byte_order == FOREIGN_BYTE_ORDER_MARK)
+        return LKS_HEADER_BYTE_ORDER;
+    if (identity.format != LKS_SHM_FORMAT || identity.byte_order != BYTE_ORDER_MARK)
         return LKS_HEADER_FORMAT;
-    if (identity.checksum != checksum(&identity) || file_bytes < LKS_SHM_BYTES)
+    if (identity.checksum != checksum(&identity))
+        return LKS_HEADER_DAMAGED;
+    if (identity.word_bits == OTHER_WORD_BITS)
+        return LKS_HEADER_WORD_BITS;
+    if (identity.shm_bytes != LKS_SHM_BYTES || identity.word_bits != WORD_BITS)
+        return LKS_HEADER_FORMAT;
+    if (file_bytes < LKS_SHM_BYTES)
         return LKS_HEADER_DAMAGED;
     if (memcmp(identity.boot_id, boot_id, LKS_BOOT_ID_SIZE) != 0)
         return LKS_HEADER_OTHER_BOOT;
     if (identity.device != database->device || identity.inode != database->inode)
         return LKS_HEADER_OTHER_FILE;
     return LKS_HEADER_GOOD;
+}
+
+bool
+lks_header_foreign(enum lks_header_verdict verdict)
+{
+    return verdict == LKS_HEADER_FORMAT || verdict == LKS_HEADER_BYTE_ORDER || verdict == LKS_HEADER_WORD_BITS;
+}
+
+bool
+lks_header_is_of_boot(const struct lks_shm *shm, const char boot_id[LKS_BOOT_ID_SIZE])
+{
+    return memcmp(shm->identity.boot_id, boot_id, LKS_BOOT_ID_SIZE) == 0;
 }
 
 const char *
@@ -91,6 +122,10 @@ lks_header_words(enum lks_header_verdict verdict)
     case LKS_HEADER_EMPTY: return "is empty";
     case LKS_HEADER_DAMAGED: return "is damaged (truncated, or overwritten by something else)";
     case LKS_HEADER_FORMAT: return "was made by another version or another kind of build of Lockstep";
+    case LKS_HEADER_BYTE_ORDER: return "was made on a machine with another byte order";
+    case LKS_HEADER_WORD_BITS:
+        return WORD_BITS == 64 ? "was made by a 32-bit build of Lockstep, and this is a 64-bit one"
+                               : "was made by a 64-bit build of Lockstep, and this is a 32-bit one";
     case LKS_HEADER_OTHER_BOOT: return "is from before the last reboot";
     case LKS_HEADER_OTHER_FILE: return "belongs to another database file (was it copied?)";
     case LKS_HEADER_ALONE: return "is the mark of a process that uses the database alone (multi_process=0)";

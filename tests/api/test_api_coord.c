@@ -220,9 +220,12 @@ END_TEST
 static void
 add_many(struct child *self)
 {
-    struct lockstep_db *db = open_file();
-    struct lockstep_conn *conn = connect_to(db);
+    struct lockstep_db *db;
+    struct lockstep_conn *conn;
     int i;
+    child_step(self, 's');
+    db = open_file();
+    conn = connect_to(db);
     child_step(self, 'r');
     for (i = 0; i < 300; i++) {
         uint64_t value = 0;
@@ -249,12 +252,18 @@ add_many(struct child *self)
 START_TEST(two_processes_and_a_reader_agree)
 {
     struct child children[2];
-    struct lockstep_db *db = open_file();
-    struct lockstep_conn *conn = connect_to(db);
+    struct lockstep_db *db;
+    struct lockstep_conn *conn;
     uint64_t pair[2] = {0, 0};
     int i;
     for (i = 0; i < 2; i++)
         child_start(&children[i], add_many);
+    db = open_file();
+    conn = connect_to(db);
+    for (i = 0; i < 2; i++) {
+        child_await(&children[i], 's');
+        child_go(&children[i]);
+    }
     for (i = 0; i < 2; i++)
         child_await(&children[i], 'r');
     for (i = 0; i < 2; i++)

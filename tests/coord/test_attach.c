@@ -104,18 +104,30 @@ END_TEST
 static void
 attach_and_wait(struct child *self)
 {
-    struct lockstep_db *db = attached_db();
+    struct lockstep_db *db;
+    child_step(self, 's');
+    db = attached_db();
     child_step(self, 'a');
     close_db(db);
 }
 
+/* Started ahead of our own threads: only now may it attach. */
+static void
+let_attach(struct child *child)
+{
+    child_await(child, 's');
+    child_go(child);
+    child_await(child, 'a');
+}
+
 START_TEST(a_second_process_joins_and_the_first_may_leave)
 {
-    struct lockstep_db *db = attached_db();
+    struct lockstep_db *db;
     struct child child;
     uint32_t i, clients = 0;
     child_start(&child, attach_and_wait);
-    child_await(&child, 'a');
+    db = attached_db();
+    let_attach(&child);
     for (i = 0; i < LKS_MAX_CLIENTS; i++) {
         uint32_t pid = lks_a32_acquire(&db->shm->clients[i].pid);
         clients += pid != 0;
@@ -204,8 +216,10 @@ END_TEST
 static void
 leave_everything(struct child *self)
 {
-    struct lockstep_db *db = attached_db();
+    struct lockstep_db *db;
     uint32_t i;
+    child_step(self, 's');
+    db = attached_db();
     for (i = 10; i < 20; i++) {
         lks_a64_set_release(&db->shm->slots[i].word, lks_slot_word(1, db->client, LKS_SLOT_ACTIVE));
         lks_a32_set_release(&db->shm->waiters[i].word, lks_waiter_word(db->client, LKS_WAITER_WAITING));
@@ -216,12 +230,13 @@ leave_everything(struct child *self)
 
 START_TEST(what_a_dead_client_left_is_cleared_and_a_living_one_is_left_alone)
 {
-    struct lockstep_db *db = attached_db();
+    struct lockstep_db *db;
     struct child child;
     uint32_t i, other = LKS_MAX_CLIENTS;
     char who[96];
     child_start(&child, leave_everything);
-    child_await(&child, 'a');
+    db = attached_db();
+    let_attach(&child);
     for (i = 0; i < LKS_MAX_CLIENTS; i++)
         if (lks_a32_acquire(&db->shm->clients[i].pid) == (uint32_t)child.pid)
             other = i;
@@ -245,15 +260,16 @@ END_TEST
 
 START_TEST(locks_are_taken_dropped_and_seen_by_others)
 {
-    struct lockstep_db *db = attached_db();
+    struct lockstep_db *db;
     bool others = true;
     struct child child;
+    child_start(&child, attach_and_wait);
+    db = attached_db();
     ck_assert(lks_lockset_holds(&db->locks, LKS_BYTE_DMS2));
     ck_assert(!lks_lockset_holds(&db->locks, LKS_BYTE_DMS1));
     ck_assert_int_eq(lks_lockset_others(&db->locks, LKS_BYTE_DMS2, LKS_LOCK_EXCLUSIVE, &others), LOCKSTEP_OK);
     ck_assert(!others);
-    child_start(&child, attach_and_wait);
-    child_await(&child, 'a');
+    let_attach(&child);
     ck_assert_int_eq(lks_lockset_others(&db->locks, LKS_BYTE_DMS2, LKS_LOCK_EXCLUSIVE, &others), LOCKSTEP_OK);
     ck_assert(others);
     ck_assert_int_eq(lks_lockset_others(&db->locks, LKS_BYTE_DMS2, LKS_LOCK_SHARED, &others), LOCKSTEP_OK);

@@ -3,6 +3,7 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -66,8 +67,13 @@ become_actor(const char *path, const int *orders, const int *answers, int ledger
 struct actor *
 actor_start(const struct ledger *ledger, unsigned account)
 {
+    return actor_start_program(actor_program(), ledger, account);
+}
+
+struct actor *
+actor_start_program(const char *path, const struct ledger *ledger, unsigned account)
+{
     struct actor *actor = calloc(1, sizeof *actor);
-    const char *path = actor_program();
     int orders[2], answers[2];
     ck_assert_ptr_nonnull(actor);
     ck_assert_uint_lt(account, BOOKS_ACTORS);
@@ -263,11 +269,11 @@ actor_audit(struct actor *actor, struct books *out)
     snprintf(out->wrong, sizeof out->wrong, "%.250s", actor->text);
     if (code != 0)
         return code;
-    ck_assert_int_eq(sscanf(p, "%ld%n", &out->n, &skip), 1);
+    ck_assert_int_eq(sscanf(p, "%" SCNd64 "%n", &out->n, &skip), 1);
     for (p += skip; *p != '\0'; p += skip) {
         unsigned account;
         int64_t seq;
-        ck_assert_int_eq(sscanf(p, " %u=%ld%n", &account, &seq, &skip), 2);
+        ck_assert_int_eq(sscanf(p, " %u=%" SCNd64 "%n", &account, &seq, &skip), 2);
         ck_assert_uint_lt(account, BOOKS_ACTORS);
         out->seq[account] = seq;
     }

@@ -43,6 +43,8 @@ struct actor;
 
 /* `account`: as whom it makes transactions. */
 struct actor *actor_start(const struct ledger *ledger, unsigned account);
+/* The same of another build's program.  It makes no transactions: its records may be laid out differently. */
+struct actor *actor_start_program(const char *path, const struct ledger *ledger, unsigned account);
 /* SIGKILL, if it lives, and frees it.  NULL is nobody. */
 void actor_finish(struct actor *actor);
 

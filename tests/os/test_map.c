@@ -1,8 +1,11 @@
 #include "os/map.h"
 
 #include <check.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -61,6 +64,16 @@ START_TEST(a_mapping_grows_with_its_file)
 }
 END_TEST
 
+/* qemu-user takes any advice, also one that there is not, and follows none about fork(). */
+static bool
+advice_is_heard(void)
+{
+    void *page = NULL;
+    bool heard = posix_memalign(&page, 65536, 65536) != 0 || madvise(page, 65536, -1) != 0;
+    free(page);
+    return heard;
+}
+
 START_TEST(a_mapping_does_not_enter_a_child)
 {
     void *base = NULL;
@@ -94,7 +107,10 @@ main(void)
     suite_add_tcase(suite, tcase);
     tcase_add_test(tcase, the_guard_is_lost_in_a_child_which_may_have_its_own);
     tcase_add_test(tcase, a_mapping_grows_with_its_file);
-    tcase_add_test(tcase, a_mapping_does_not_enter_a_child);
+    if (advice_is_heard())
+        tcase_add_test(tcase, a_mapping_does_not_enter_a_child);
+    else
+        printf("a_mapping_does_not_enter_a_child: skipped, madvise() does nothing here (qemu-user?)\n");
     srunner_run_all(runner, CK_ENV);
     failed = srunner_ntests_failed(runner);
     srunner_free(runner);

@@ -15,6 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "os/statx.h"
+
 #define NOBODY 65534
 #define PATIENCE 1000 /* looks at something that must come */
 

@@ -65,6 +65,42 @@ START_TEST(another_boot_another_file_and_another_format_are_told_apart)
 }
 END_TEST
 
+/* The checksum of header.c. */
+static void
+seal(struct lks_shm_identity *identity)
+{
+    const unsigned char *p = (const unsigned char *)identity;
+    size_t i;
+    identity->checksum = 2166136261u;
+    for (i = 0; i < offsetof(struct lks_shm_identity, checksum); i++)
+        identity->checksum = (identity->checksum ^ p[i]) * 16777619u;
+}
+
+START_TEST(another_kind_of_build_is_told_by_its_name)
+{
+    struct lks_shm_identity *identity;
+    db = memory_db(12);
+    identity = &db->shm->identity;
+    ck_assert(lks_header_is_of_boot(db->shm, boot));
+    identity->word_bits = sizeof(long) == 8 ? 32 : 64;
+    ck_assert_int_eq(check(LKS_SHM_BYTES), LKS_HEADER_DAMAGED);
+    seal(identity);
+    ck_assert_int_eq(check(LKS_SHM_BYTES), LKS_HEADER_WORD_BITS);
+    ck_assert_ptr_nonnull(strstr(lks_header_words(LKS_HEADER_WORD_BITS),
+                                 sizeof(long) == 8 ? "by a 32-bit build" : "by a 64-bit build"));
+    /* As the other machine's numbers look here. */
+    identity->byte_order = 0x04030201;
+    identity->format = LKS_SHM_FORMAT << 24;
+    ck_assert_int_eq(check(LKS_SHM_BYTES), LKS_HEADER_BYTE_ORDER);
+    ck_assert(lks_header_foreign(LKS_HEADER_BYTE_ORDER) && lks_header_foreign(LKS_HEADER_WORD_BITS) &&
+              lks_header_foreign(LKS_HEADER_FORMAT) && !lks_header_foreign(LKS_HEADER_DAMAGED));
+    identity->byte_order = 0x01020305;
+    ck_assert_int_eq(check(LKS_SHM_BYTES), LKS_HEADER_FORMAT);
+    identity->boot_id[0]++;
+    ck_assert(!lks_header_is_of_boot(db->shm, boot));
+}
+END_TEST
+
 int
 main(void)
 {
@@ -74,5 +110,6 @@ main(void)
     tcase_add_test(tcase, every_byte_of_the_identity_matters);
     tcase_add_test(tcase, a_short_one_is_damaged_and_an_empty_one_empty);
     tcase_add_test(tcase, another_boot_another_file_and_another_format_are_told_apart);
+    tcase_add_test(tcase, another_kind_of_build_is_told_by_its_name);
     return coordtest_main(suite);
 }

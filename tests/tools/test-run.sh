@@ -11,6 +11,15 @@ fi
 
 lockstep=${LKS_BUILDDIR:-.}/lockstep
 [ -x "$lockstep" ] || { echo "skipped: built without tools"; exit 77; }
+# The fifth byte of a program: 1 for 32 bits, 2 for 64. What libtool made may be a script.
+elf_class() {
+    od -An -tu1 -j4 -N1 "$1"
+}
+library=${LKS_BUILDDIR:-.}/.libs/lockstep-run.so
+if [ -f "$library" ] && [ "$(elf_class "$library")" != "$(elf_class "$(command -v sh)")" ]; then
+    echo "skipped: the library cannot be preloaded into sh, which has another word size"
+    exit 77
+fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failed=0
