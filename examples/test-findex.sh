@@ -157,9 +157,10 @@ none_is_left() {
     done <"$tmp/children"
 }
 
-# start OPTION...: a job that goes on for long enough, until its workers have done something.
+# start OPTION...: a job that goes on for long enough, until its workers have done something. Each of its commits waits for the
+# disk: else it may be over before it was seen.
 start() {
-    setsid "$findex" --vfs lockstep --time 60 "$@" "$tmp/large" >"$tmp/said" 2>&1 &
+    setsid "$findex" --vfs lockstep --durability full --time 60 "$@" "$tmp/large" >"$tmp/said" 2>&1 &
     pid=$!
     # behind libtool's wrapper, if there is one, it is the same process: the wrapper execs
     wait_until are_working
@@ -200,7 +201,7 @@ check_death() {
 check_killed_worker() {
     local code try
     for try in 1 2 3; do
-        start --json --time 30
+        start --json --time 30 --files 20000
         kill -KILL "$(sed -n "${1}p" "$tmp/children")"
         wait "$pid"
         code=$?

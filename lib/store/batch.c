@@ -502,10 +502,11 @@ write_batch(struct batch *batch)
         return status;
     }
     LKS_CRASH_POINT("batch:invalidated");
-    publish_flushed(batch);
     batch->store->file_size = batch->file_size_after;
+    /* Before flushed is published: after that a sweep may let the blocks go. */
     batch->store->page_size = page_size_after(batch);
     batch->store->settled = true;
+    publish_flushed(batch);
     /*
      * A huge batch's journal is not kept; failing to give it up is no loss.  One of the usual size is: to have the filesystem
      * find its blocks anew each time is dearer than to write them.
