@@ -1,9 +1,6 @@
 /*
  * Promise: processes that use the VFS "sqlite3async" and die at any instant, in a commit or in a run, lose no commit
  * that was acknowledged; another process goes on meanwhile and writes what they left.
- *
- * Made to fail by: adopting nothing (lib/store/recovery.c, adopt_commits(): books without the last commits); a batch
- * whose journal is not rolled back (torn books at batch:wrote-run); LOCKFILES off (the commits die with the process).
  */
 #include <check.h>
 #include <stdio.h>

@@ -319,7 +319,6 @@ START_TEST(a_child_of_fork_may_run_its_own)
 }
 END_TEST
 
-/* Made to fail by a run that takes a database in WAL mode for one of its own. */
 START_TEST(a_database_in_wal_mode_passes_through)
 {
     sqlite3 *db = open_stock("w.db");

@@ -1,8 +1,6 @@
 /*
  * A program as they were written for SQLite's asynchronous VFS: of Lockstep it knows nothing but the folder of the
  * header.
- *
- * Made to fail by: another name, value, argument or result in sqlite3async.h; a run that does not end.
  */
 #include <pthread.h>
 #include <sqlite3.h>

@@ -137,7 +137,7 @@ START_TEST(a_halt_reaches_a_run_that_has_nothing_to_do)
 }
 END_TEST
 
-/* Made to fail by a run that tries a database that fails again without a pause, or stops for it. */
+/* Made to fail by a run that stops for a database that fails. */
 START_TEST(an_error_in_one_database_does_not_stop_another)
 {
     pthread_t thread;
@@ -344,7 +344,6 @@ write_main(void *arg)
     return (void *)(uintptr_t)error;
 }
 
-/* Made to fail by a list of databases that is looked at without the mutex (ThreadSanitizer). */
 START_TEST(databases_come_and_go_beside_a_run)
 {
     pthread_t runner, writers[WRITERS];
