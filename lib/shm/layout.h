@@ -135,8 +135,8 @@ enum lks_slot_state { LKS_SLOT_FREE = 0, LKS_SLOT_CLAIMING = 1, LKS_SLOT_ACTIVE 
  * word        waiter             the entry        CAS from 0 takes it, release afterwards
  *             reaper             CLIENT(i)        CAS to 0; or anybody once AWAY for LKS_AWAY_MAX_NS
  * sequence    waiter             the entry        relaxed, before word becomes WAITING
- *             who takes or is reserved WRITER    relaxed: back to the end, who let reservations expire
- * missed      the same                            relaxed
+ *             who takes WRITER, or is reserved it    relaxed: whoever lets reservations expire goes to the end
+ * missed      the same           WRITER           relaxed; 0 with ENTERING; a hint, so that a lost count costs 10 ms
  * bell        waiter, waker      -                seq_cst add; a futex
  * others      waiter             the entry        relaxed
  *
@@ -227,6 +227,7 @@ enum lks_block_state { LKS_BLOCK_FREE = 0, LKS_BLOCK_USED = 1 };
  * next_*           worker             WORKER            release, before the journal is sealed
  * distrusted       worker             WORKER            relaxed; 1: a sync failed that had to settle what an earlier batch
  *                                                       wrote without one, and Linux may have dropped it
+ *                                                       (death: it stays, and the next worker writes the file anew)
  * failures         worker             WORKER            add, after last_errno
  * sync_wanted      anybody            -                 max
  * work_bell        anybody            -                 add; futex of worker threads
