@@ -1,6 +1,7 @@
 #include "base/clock.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <time.h>
 
 static uint64_t
@@ -29,4 +30,10 @@ lks_clock_nap_ms(uint32_t ms)
     struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000l};
     while (nanosleep(&t, &t) != 0 && errno == EINTR)
         ;
+}
+
+void
+lks_clock_yield(void)
+{
+    (void)sched_yield();
 }

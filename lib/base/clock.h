@@ -11,5 +11,7 @@ uint64_t lks_clock_ns(void);
 uint64_t lks_clock_coarse_ns(void);
 /* Sleeps at least this long, through signals.  For back-off in paths that other processes hold up. */
 void lks_clock_nap_ms(uint32_t ms);
+/* Lets others have the processor that wait for it; comes back at once if there are none. */
+void lks_clock_yield(void);
 
 #endif

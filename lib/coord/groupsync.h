@@ -34,6 +34,7 @@
 
 #define LKS_GROUPSYNC_STALL_NS (100000000ull)
 #define LKS_GROUPSYNC_SLOW_NS (1000000ull)
+#define LKS_GROUPSYNC_FAST_NS (200000ull)
 
 /* Syncs the log.  Errors with lks_os_errno(). */
 typedef enum lockstep_status (*lks_groupsync_fn)(void *arg);

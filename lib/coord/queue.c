@@ -146,6 +146,12 @@ turn_is_over(const struct lks_shm_state *state, uint64_t now, uint32_t count)
     return since != 0 && now > since && now - since >= turn;
 }
 
+bool
+lks_queue_is_taken(const struct lockstep_db *db, const struct lks_place *place)
+{
+    return !takeable(db->shm, place, lks_a64_relaxed(&db->shm->state.writer));
+}
+
 enum lockstep_status
 lks_queue_take(struct lockstep_db *db, struct lks_place *place)
 {

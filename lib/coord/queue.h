@@ -69,6 +69,9 @@ struct lks_turn lks_queue_turn(struct lockstep_db *db, const struct lks_place *p
  */
 void lks_queue_return(struct lockstep_db *db, struct lks_place *place, struct lks_turn turn);
 
+/* Would lks_queue_take() say BUSY just now? */
+bool lks_queue_is_taken(const struct lockstep_db *db, const struct lks_place *place);
+
 /* The client that owns the lock, or has it reserved; LKS_MAX_CLIENTS: nobody. */
 uint32_t lks_queue_owner(const struct lockstep_db *db, uint64_t *out_since_ns);
 /*

@@ -79,6 +79,7 @@ lks_wal_commit(struct lks_file *f)
     bool full = asked_durability(f) == LOCKSTEP_FULL_SYNC;
     bool written = wal->written, synced = wal->synced;
     wal->written = wal->put_off = false;
+    wal->waited_disk = written && full;
     if (!written || !full || synced)
         return SQLITE_OK;
     LKS_CRASH_POINT("wal:visible");

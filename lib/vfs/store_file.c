@@ -671,7 +671,7 @@ store_shm_lock(sqlite3_file *file, int offset, int n, int flags)
 static void
 store_shm_barrier(sqlite3_file *file)
 {
-    of(file)->real->pMethods->xShmBarrier(of(file)->real);
+    lks_wal_barrier(of(file));
 }
 
 static int

@@ -38,6 +38,7 @@ enum lks_wal_lock {
  */
 enum {
     LKS_INDEX_CHANGE = 2,
+    LKS_INDEX_PAGE_SIZE = 3, /* and two flags: its bytes 2 and 3 */
     LKS_INDEX_MAX_FRAME = 4,
     LKS_INDEX_CHECKSUM = 10, /* two words, of the ten before them */
     LKS_INDEX_BACKFILLED = 24,
@@ -86,8 +87,12 @@ struct lks_wal {
     bool put_off;        /* SQLite's sync of a commit was put off */
     bool ticketed;       /* f->ticket is this transaction's */
     int sync_flags;
+    int64_t log_end;     /* where its next frame goes; 0: nothing was written yet */
 
     bool wrote_last;     /* the last transaction did */
+    bool header_is_old;  /* we waited after SQLite read the header: no read lock until it reads it again */
+    bool waited_early;   /* for this transaction, before its read lock */
+    bool waited_disk;    /* the last commit waited until it was durable */
 
     bool checkpoint_asked; /* by PRAGMA wal_checkpoint */
     bool just_committed;   /* nothing was locked since but what ends a transaction */
@@ -104,6 +109,8 @@ void lks_wal_resume(struct lks_file *f);
 
 /* wal_lock.c: xShmLock. */
 int lks_wal_lock(struct lks_file *f, int offset, int n, int flags);
+/* xShmBarrier. */
+void lks_wal_barrier(struct lks_file *f);
 /* A stock process has WRITE: sleeps until it seems free, at most until end_ns.  False: it is not. */
 bool lks_wal_probe(struct lks_file *f, uint64_t end_ns);
 

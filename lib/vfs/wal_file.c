@@ -15,16 +15,28 @@
  * A transaction over several databases in a rollback mode has a super-journal, and then SQLite passes over errors of
  * COMMIT_PHASETWO; so there nothing is put off.  The super-journal is opened through the VFS of the main
  * database, so of a connection whose main database is another VFS's nothing is put off either.
+ *
+ * SQLite writes a frame in two: its header, then its page.  The header of a frame that is put behind the last one is kept
+ * here until its page comes, which is the next call; one write takes both, and its result is the page's.  (Headers
+ * alone are written over older frames only, where a page that was written twice changes the checksums.)  What is kept is
+ * nobody's yet: a frame counts when the wal-index says so.
  */
+#include <stdlib.h>
+#include <string.h>
+
 #include "coord/groupsync.h"
 #include "vfs/vfs.h"
 
 #define LOG_HEADER_BYTES 32
+#define FRAME_HEADER_BYTES 24
 
 struct wal_file {
     sqlite3_file base;
     sqlite3_file *real; /* follows */
     struct lks_file *main;
+    unsigned char *frame;   /* room for one; its header, while it is kept */
+    int frame_bytes;        /* that there is room for */
+    sqlite3_int64 kept_at;  /* where the header goes that is kept; 0: none is */
 };
 
 static struct wal_file *
@@ -39,12 +51,87 @@ forked(const struct wal_file *w)
     return w->main->wal.attached && *w->main->fork_guard == 0;
 }
 
+/* ------------------------------------------------------------------------------------------------
+ * Frames
+ * --------------------------------------------------------------------------------------------- */
+
+static int
+real_write(struct wal_file *w, const void *buf, int amount, sqlite3_int64 offset)
+{
+    return w->real->pMethods->xWrite(w->real, buf, amount, offset);
+}
+
+/* Where the next frame goes. */
+static sqlite3_int64
+log_end(const struct lks_wal *wal)
+{
+    uint16_t half[2];
+    uint32_t word, page;
+    if (wal->log_end != 0)
+        return wal->log_end;
+    word = lks_wal_index_word(wal->index, LKS_INDEX_PAGE_SIZE);
+    memcpy(half, &word, sizeof half);
+    page = (half[1] & 0xfe00u) + ((half[1] & 1u) << 16);
+    return LOG_HEADER_BYTES + (sqlite3_int64)lks_wal_index_word(wal->index, LKS_INDEX_MAX_FRAME) *
+                                  (FRAME_HEADER_BYTES + page);
+}
+
+static bool
+keep_header(struct wal_file *w, const void *buf, int amount, sqlite3_int64 offset)
+{
+    const struct lks_wal *wal = &w->main->wal;
+    if (amount != FRAME_HEADER_BYTES || !wal->attached || !wal->owns_writer || offset != log_end(wal) ||
+        w->frame == NULL)
+        return false;
+    memcpy(w->frame, buf, FRAME_HEADER_BYTES);
+    w->kept_at = offset;
+    return true;
+}
+
+/* Before anything else is done with the file. */
+static int
+write_kept(struct wal_file *w)
+{
+    sqlite3_int64 at = w->kept_at;
+    w->kept_at = 0;
+    return at == 0 ? SQLITE_OK : real_write(w, w->frame, FRAME_HEADER_BYTES, at);
+}
+
+/* The page of the header that is kept: both in one. */
+static int
+write_frame(struct wal_file *w, const void *page, int amount)
+{
+    sqlite3_int64 at = w->kept_at;
+    w->kept_at = 0;
+    memcpy(w->frame + FRAME_HEADER_BYTES, page, (size_t)amount);
+    return real_write(w, w->frame, FRAME_HEADER_BYTES + amount, at);
+}
+
+/* For the next frame; without it headers are written by themselves. */
+static void
+make_room(struct wal_file *w, int page_bytes)
+{
+    unsigned char *frame;
+    if (page_bytes + FRAME_HEADER_BYTES <= w->frame_bytes)
+        return;
+    frame = realloc(w->frame, (size_t)page_bytes + FRAME_HEADER_BYTES);
+    if (frame == NULL)
+        return;
+    w->frame = frame;
+    w->frame_bytes = page_bytes + FRAME_HEADER_BYTES;
+}
+
+/* ------------------------------------------------------------------------------------------------
+ * Methods
+ * --------------------------------------------------------------------------------------------- */
+
 static int
 wal_close(sqlite3_file *file)
 {
     struct wal_file *w = of(file);
     if (w->main->wal.log == w->real)
         w->main->wal.log = NULL;
+    free(w->frame);
     file->pMethods = NULL;
     return w->real->pMethods->xClose(w->real);
 }
@@ -52,28 +139,45 @@ wal_close(sqlite3_file *file)
 static int
 wal_read(sqlite3_file *file, void *buf, int amount, sqlite3_int64 offset)
 {
-    return of(file)->real->pMethods->xRead(of(file)->real, buf, amount, offset);
+    struct wal_file *w = of(file);
+    int rc = write_kept(w);
+    return rc == SQLITE_OK ? w->real->pMethods->xRead(w->real, buf, amount, offset) : rc;
 }
 
 static int
 wal_write(sqlite3_file *file, const void *buf, int amount, sqlite3_int64 offset)
 {
     struct wal_file *w = of(file);
+    struct lks_wal *wal = &w->main->wal;
+    bool page = w->kept_at != 0 && offset == w->kept_at + FRAME_HEADER_BYTES;
+    int rc = SQLITE_OK;
     if (forked(w))
         return SQLITE_MISUSE;
-    w->main->wal.written = true;
-    w->main->wal.synced = false;
-    w->main->wal.header_last = offset == 0 && amount == LOG_HEADER_BYTES;
-    return w->real->pMethods->xWrite(w->real, buf, amount, offset);
+    wal->written = true;
+    wal->synced = false;
+    wal->header_last = offset == 0 && amount == LOG_HEADER_BYTES;
+    if (page && amount + FRAME_HEADER_BYTES <= w->frame_bytes) {
+        rc = write_frame(w, buf, amount);
+    } else {
+        rc = write_kept(w);
+        if (rc == SQLITE_OK && !keep_header(w, buf, amount, offset))
+            rc = real_write(w, buf, amount, offset);
+        if (amount >= 512)
+            make_room(w, amount);
+    }
+    wal->log_end = offset + amount;
+    return rc;
 }
 
 static int
 wal_truncate(sqlite3_file *file, sqlite3_int64 size)
 {
     struct wal_file *w = of(file);
+    int rc;
     if (forked(w))
         return SQLITE_MISUSE;
-    return w->real->pMethods->xTruncate(w->real, size);
+    rc = write_kept(w);
+    return rc == SQLITE_OK ? w->real->pMethods->xTruncate(w->real, size) : rc;
 }
 
 static bool
@@ -92,6 +196,9 @@ wal_sync(sqlite3_file *file, int flags)
     f->wal.sync_flags = flags;
     if (forked(w))
         return SQLITE_MISUSE;
+    rc = write_kept(w);
+    if (rc != SQLITE_OK)
+        return rc;
     if (f->wal.attached) {
         if (lks_groupsync_poisoned(f->db) != 0)
             return SQLITE_IOERR_FSYNC;
@@ -111,7 +218,9 @@ wal_sync(sqlite3_file *file, int flags)
 static int
 wal_size(sqlite3_file *file, sqlite3_int64 *out_size)
 {
-    return of(file)->real->pMethods->xFileSize(of(file)->real, out_size);
+    struct wal_file *w = of(file);
+    int rc = write_kept(w);
+    return rc == SQLITE_OK ? w->real->pMethods->xFileSize(w->real, out_size) : rc;
 }
 
 static int
@@ -175,6 +284,9 @@ lks_wal_file_open(struct lks_file *main, const char *name, sqlite3_file *file, i
     w->real->pMethods = NULL;
     w->main = main;
     w->base.pMethods = NULL;
+    w->frame = NULL;
+    w->frame_bytes = 0;
+    w->kept_at = 0;
     rc = lks_vfs_parent()->xOpen(lks_vfs_parent(), name, w->real, flags, out_flags);
     if (rc != SQLITE_OK) {
         if (w->real->pMethods != NULL)

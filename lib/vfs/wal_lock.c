@@ -32,6 +32,10 @@
 #define FINISH_WAIT_NS (200 * LKS_NS_PER_MS)
 #define CHECKPOINT_WAIT_NS (2000 * LKS_NS_PER_MS)
 #define FINISH_LOOK_NS (2 * LKS_NS_PER_MS)
+/* Some times as long as such a transaction has the lock. */
+#define EARLY_WAIT_NS (50000ull)
+/* So many frames a read mark may be behind. */
+#define MARK_FRAMES 64u
 
 #define LOCK_EXCLUSIVE (SQLITE_SHM_LOCK | SQLITE_SHM_EXCLUSIVE)
 #define UNLOCK_EXCLUSIVE (SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE)
@@ -120,7 +124,7 @@ lock_write(struct lks_file *f)
         lks_wait_refused(f);
         return SQLITE_BUSY_SNAPSHOT;
     }
-    wal->stock_busy = false;
+    wal->stock_busy = wal->waited_early = false;
     if (take_writer(f) != LOCKSTEP_OK) {
         lks_wait_refused(f);
         return SQLITE_BUSY;
@@ -151,6 +155,7 @@ static void
 begin_write(struct lks_wal *wal)
 {
     wal->written = wal->header_last = wal->synced = wal->put_off = wal->ticketed = false;
+    wal->log_end = 0;
 }
 
 static int
@@ -216,6 +221,78 @@ wait_for_finish(struct lks_file *f)
     return true;
 }
 
+/* Does the statement that begins a transaction here write?  Not asked of a connection that runs several. */
+static bool
+is_to_write(const struct lks_file *f)
+{
+    sqlite3 *connection = f->user != NULL ? *f->user : NULL;
+    sqlite3_stmt *statement = NULL;
+    unsigned busy = 0, writing = 0;
+    if (connection == NULL)
+        return false;
+    while ((statement = sqlite3_next_stmt(connection, statement)) != NULL)
+        if (sqlite3_stmt_busy(statement)) {
+            busy++;
+            writing += sqlite3_stmt_readonly(statement) == 0;
+        }
+    return busy == 1 && writing == 1;
+}
+
+/*
+ * A connection that is about to write, and others are at it that wait for the disk after each commit, as it does: the lock
+ * is free again in some microseconds.  It waits awake, and before it has a read lock: to be refused WRITE with one, and
+ * to come back through the busy timeout, are half of the system calls and switches of such a commit.  SQLite has read a header
+ * by then; so BUSY, until it has read it anew, which it does at once.
+ */
+static bool
+wait_early(struct lks_file *f)
+{
+    struct lks_wal *wal = &f->wal;
+    uint64_t end;
+    if (wal->header_is_old)
+        return true;
+    if (!wal->waited_disk || !f->sleeps || wal->waited_early || f->busy_since_ns != 0 ||
+        !lks_queue_is_taken(f->db, &f->conn->place) || !is_to_write(f))
+        return false;
+    wal->waited_early = wal->header_is_old = true;
+    end = lks_clock_ns() + EARLY_WAIT_NS;
+    do
+        lks_clock_yield();
+    while (lks_queue_is_taken(f->db, &f->conn->place) && lks_clock_ns() < end);
+    return true;
+}
+
+/*
+ * A read mark that is a few frames old serves as well: it holds a checkpoint back by so much more.  To move it on costs a
+ * system call for each mark that others use, and in company all are in use.
+ */
+static bool
+mark_will_do(const struct lks_file *f)
+{
+    const volatile uint32_t *index = f->wal.index;
+    uint32_t last = lks_wal_index_word(index, LKS_INDEX_MAX_FRAME), i;
+    if (!f->wal.waited_disk || lks_a32_relaxed(&f->db->shm->state.log_finishing) != 0)
+        return false;
+    for (i = 1; i < LKS_WAL_READERS; i++) {
+        uint32_t mark = lks_wal_index_word(index, LKS_INDEX_READ_MARK + i);
+        if (mark <= last && last - mark <= MARK_FRAMES) /* an unused one is beyond all frames */
+            return true;
+    }
+    return false;
+}
+
+/* SQLite makes room for its snapshot in the table of read marks. */
+static int
+lock_mark(struct lks_file *f, int offset)
+{
+    const struct lks_wal *wal = &f->wal;
+    if (wal->attached && wal->shared == 0 && wal->exclusive == 0) {
+        if (wait_early(f) || mark_will_do(f))
+            return SQLITE_BUSY;
+    }
+    return parent_lock(f, offset, 1, LOCK_EXCLUSIVE);
+}
+
 static int
 lock_read(struct lks_file *f, int offset, int n)
 {
@@ -225,6 +302,8 @@ lock_read(struct lks_file *f, int offset, int n)
         lks_wal_resume(f);
     if (wal->attached && f->wants_writer)
         lks_wait_before_begin(f);
+    if (wal->attached && wait_early(f))
+        return SQLITE_BUSY;
     if (wal->attached && offset > LKS_WAL_READ0 && wait_for_finish(f))
         return SQLITE_BUSY;
     rc = parent_lock(f, offset, n, LOCK_SHARED);
@@ -251,6 +330,7 @@ unlock_read(struct lks_file *f, int offset, int n)
 {
     if (f->wal.slot != 0)
         lks_reader_hide(f->db, f->wal.slot);
+    f->wal.waited_early = false;
     return parent_lock(f, offset, n, UNLOCK_SHARED);
 }
 
@@ -332,6 +412,8 @@ dispatch(struct lks_file *f, int offset, int n, int flags)
             return lock_write(f);
         if (offset == LKS_WAL_CKPT && n == 1)
             return lock_checkpoint(f);
+        if (offset > LKS_WAL_READ0 && n == 1)
+            return lock_mark(f, offset);
         return reset ? lock_for_reset(f, offset, n) : parent_lock(f, offset, n, flags);
     case UNLOCK_EXCLUSIVE:
         if (offset == LKS_WAL_WRITE && n == 1)
@@ -343,6 +425,14 @@ dispatch(struct lks_file *f, int offset, int n, int flags)
         return offset >= LKS_WAL_READ0 ? unlock_read(f, offset, n) : parent_lock(f, offset, n, flags);
     default: return parent_lock(f, offset, n, flags);
     }
+}
+
+void
+lks_wal_barrier(struct lks_file *f)
+{
+    /* Between the two copies of the header. */
+    f->wal.header_is_old = false;
+    f->real->pMethods->xShmBarrier(f->real);
 }
 
 int
