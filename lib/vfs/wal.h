@@ -6,6 +6,7 @@
  *   wal_file.c     the `-wal` file: which syncs may be put off
  *   group_sync.c   COMMIT: the ticket, and waiting for it
  *   checkpoint.c   the background thread: lag, checkpoints, the mending of a poisoned log
+ *   keeper.c       what it does to the log
  *
  * Everything here is of one connection and used by its thread, under SQLite's mutex, but for what wait.c does.
  */
