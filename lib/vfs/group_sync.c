@@ -79,6 +79,8 @@ lks_wal_commit(struct lks_file *f)
     bool full = asked_durability(f) == LOCKSTEP_FULL_SYNC;
     bool written = wal->written, synced = wal->synced;
     wal->written = wal->put_off = false;
+    if (written && wal->attached)
+        lks_wal_mark(f);
     if (!written || !full || synced)
         return SQLITE_OK;
     LKS_CRASH_POINT("wal:visible");

@@ -90,9 +90,7 @@ struct lks_wal {
 
     bool wrote_last;     /* the last transaction did */
 
-    bool checkpoint_asked; /* by PRAGMA wal_checkpoint */
-    bool just_committed;   /* nothing was locked since but what ends a transaction */
-    uint32_t auto_frames;  /* PRAGMA wal_autocheckpoint */
+    bool just_committed; /* nothing was locked since but what ends a transaction */
 };
 
 /* wal_attach.c */
@@ -105,6 +103,8 @@ void lks_wal_resume(struct lks_file *f);
 
 /* wal_lock.c: xShmLock. */
 int lks_wal_lock(struct lks_file *f, int offset, int n, int flags);
+/* Of a commit: what tells the automatic checkpoint that may follow it from others. */
+void lks_wal_mark(struct lks_file *f);
 /* A stock process has WRITE: sleeps until it seems free, at most until end_ns.  False: it is not. */
 bool lks_wal_probe(struct lks_file *f, uint64_t end_ns);
 
