@@ -6,12 +6,19 @@
  *   checkpoints  a pass over the log when 1000 frames or more are to be written back;
  *   mending      a log that was poisoned, if we were the first to come after all had left.
  *
- * The thread is started by the first commit that finds none at work, in whatever process: a process that only reads has
- * none, and its locks and system calls stay as cheap as those of a single-threaded program.
+ * A process gets its thread with its first commit that is left to the background (NORMAL), or with any commit that finds
+ * nobody at work: a process that only reads has none, and its locks and system calls stay as cheap as those of a
+ * single-threaded program.  The thread of a process that is not the worker sleeps until something is left to the
+ * background; then it sees to it that the log is synced in time, though the worker be stopped or dead: so a commit is
+ * synced within max_lag as long as the process that made it lives, or the worker does.
+ *
+ *   1. A committer raises pending_since_ns, then reads `idle`; set: it wakes its own process's thread.
+ *   2. The thread sets `idle`, fences, and reads pending_since_ns; only if that is 0 it sleeps for long.
  *
  * field          changed under
  * mutex          -
  * running, stop  mutex
+ * idle           mutex; read without by committers
  * thread         lks_attach(), lks_detach() and the process's last connection, never two at once
  * the others     the thread
  */
@@ -34,6 +41,12 @@
 #define HELP_FRAMES (16 * LKS_CHECKPOINT_FRAMES)
 
 #define IDLE_NS (1000 * LKS_NS_PER_MS)
+/* When what is left to the background is synced, in quarters of max_lag: by the worker; by others, if it was not. */
+#define WORKER_QUARTERS 2
+#define OTHERS_QUARTERS 3
+#define LEADER_WAIT_MS 1000
+/* Between two tries to open the keeper. */
+#define RETRY_MS 10
 
 /* Values of state.worker_asleep, as in store/worker.c. */
 enum { AWAKE = 0, IDLE = 1, NAPPING = 2 };
@@ -46,6 +59,7 @@ struct checkpointer {
     bool running;
     bool stop;
     struct lks_a32 started; /* a launch was tried; a hint for committers */
+    struct lks_a32 idle;    /* the thread waits for something to be left to the background */
 
     bool mend; /* the log was poisoned when we came, and nobody was there */
     struct lks_keeper keeper;
@@ -90,12 +104,33 @@ lks_checkpoint_ensure(struct lockstep_db *db, const volatile uint32_t *index)
     (void)!launch(db);
 }
 
+/* Whatever becomes of the worker, this process's thread keeps the lag. */
+static void
+guard_lag(struct lockstep_db *db)
+{
+    struct checkpointer *c = checkpointer_of(db);
+    if (lks_a32_relaxed(&c->started) == 0) {
+        (void)!launch(db);
+        return;
+    }
+    /* Seq_cst: pending_since_ns was raised before.  Pairs with the fence in sleep_beside_worker(). */
+    if (lks_a32_seq(&c->idle) == 0)
+        return;
+    lks_mutex_lock(&c->mutex);
+    lks_a32_set_relaxed(&c->idle, 0);
+    pthread_cond_signal(&c->wake);
+    lks_mutex_unlock(&c->mutex);
+}
+
 void
-lks_checkpoint_notice(struct lockstep_db *db, const volatile uint32_t *index)
+lks_checkpoint_notice(struct lockstep_db *db, const volatile uint32_t *index, bool lags)
 {
     struct lks_shm_state *state = &db->shm->state;
     uint32_t asleep = lks_a32_relaxed(&state->worker_asleep);
-    lks_checkpoint_ensure(db, index);
+    if (lags)
+        guard_lag(db);
+    else
+        lks_checkpoint_ensure(db, index);
     if (asleep == AWAKE || lks_log_backlog(index) < lks_log_wanted(state) ||
         lks_a64_relaxed(&state->log_held_since_ns) != 0)
         return;
@@ -123,6 +158,9 @@ static uint64_t
 sync_due(const struct lks_shm_state *state, uint32_t quarters)
 {
     uint64_t since = lks_a64_seq(&state->pending_since_ns);
+    /* No sync helps a log that is poisoned, and all who wait are told. */
+    if (lks_a32_acquire(&state->poison) != 0)
+        return UINT64_MAX;
     if (lks_a64_relaxed(&state->sync_wanted) > lks_a64_acquire(&state->durable))
         return 0;
     if (since == 0)
@@ -131,29 +169,71 @@ sync_due(const struct lks_shm_state *state, uint32_t quarters)
 }
 
 static void
-sync_if_due(struct checkpointer *c, uint32_t quarters)
+ring_waiters(struct lks_shm_state *state)
 {
-    struct lks_shm_state *state = &c->db->shm->state;
-    if (lks_clock_ns() < sync_due(state, quarters) || lks_groupsync_poisoned(c->db) != 0)
-        return;
-    LKS_CRASH_POINT("checkpoint:sync");
-    if (lks_keeper_open(&c->keeper))
-        (void)!lks_groupsync_run(c->db, lks_keeper_sync, &c->keeper);
-    else
-        lks_clock_nap_ms(1);
     lks_a32_add(&state->sync_bell, 1);
     lks_futex_wake(&state->sync_bell, UINT32_MAX);
 }
 
 static void
-sleep_local(struct checkpointer *c, uint64_t wait_ns)
+sync_if_due(struct checkpointer *c)
 {
-    uint64_t end = lks_clock_ns() + wait_ns;
-    struct timespec t = {.tv_sec = (time_t)(end / 1000000000ull), .tv_nsec = (long)(end % 1000000000ull)};
+    struct lks_shm_state *state = &c->db->shm->state;
+    if (lks_clock_ns() < sync_due(state, WORKER_QUARTERS))
+        return;
+    LKS_CRASH_POINT("checkpoint:sync");
+    (void)!lks_groupsync_run(c->db, lks_keeper_sync, &c->keeper);
+    ring_waiters(state);
+}
+
+/* The worker has not, in time: one of the others does, and leads, so that they do not all. */
+static void
+sync_if_late(struct checkpointer *c)
+{
+    struct lks_shm_state *state = &c->db->shm->state;
+    uint64_t since = lks_a64_seq(&state->pending_since_ns), needed = lks_a64_seq(&state->sync_needed);
+    enum lockstep_status status;
+    if (lks_clock_ns() < sync_due(state, OTHERS_QUARTERS))
+        return;
+    if (!lks_keeper_open(&c->keeper)) {
+        lks_clock_nap_ms(RETRY_MS);
+        return;
+    }
+    LKS_CRASH_POINT("checkpoint:late");
+    status = lks_groupsync_wait(c->db, needed, LEADER_WAIT_MS, lks_keeper_sync, &c->keeper);
+    /* Durable already; but its committer said only afterwards that it waits, or somebody waits for more. */
+    if (status == LOCKSTEP_OK && lks_a64_seq(&state->pending_since_ns) == since)
+        status = lks_groupsync_run(c->db, lks_keeper_sync, &c->keeper);
+    if (status != LOCKSTEP_OK)
+        lks_clock_nap_ms(RETRY_MS);
+    ring_waiters(state);
+}
+
+/* The sleep of the others: until the worker should have synced. */
+static void
+sleep_beside_worker(struct checkpointer *c)
+{
+    uint64_t due, end;
     lks_mutex_lock(&c->mutex);
-    if (!c->stop)
+    lks_a32_set_relaxed(&c->idle, 1);
+    lks_fence();
+    due = sync_due(&c->db->shm->state, OTHERS_QUARTERS);
+    if (due != UINT64_MAX)
+        lks_a32_set_relaxed(&c->idle, 0);
+    end = due != UINT64_MAX ? due : lks_clock_ns() + IDLE_NS;
+    if (!c->stop) {
+        struct timespec t = {.tv_sec = (time_t)(end / 1000000000ull), .tv_nsec = (long)(end % 1000000000ull)};
         pthread_cond_timedwait(&c->wake, &c->mutex.mutex, &t);
+    }
+    lks_a32_set_relaxed(&c->idle, 0);
     lks_mutex_unlock(&c->mutex);
+}
+
+/* Over a log that is poisoned there is none. */
+static bool
+is_pass_due(const struct checkpointer *c, uint64_t now_ns)
+{
+    return lks_groupsync_poisoned(c->db) == 0 && lks_keeper_due(&c->keeper, now_ns);
 }
 
 /* The sleep of the process that is the worker: on the shared bell. */
@@ -162,17 +242,17 @@ sleep_on_bell(struct checkpointer *c)
 {
     struct lks_shm_state *state = &c->db->shm->state;
     uint32_t seen = lks_a32_seq(&state->work_bell);
-    uint64_t due = sync_due(state, 2), now, wait_ns = IDLE_NS;
+    uint64_t due = sync_due(state, WORKER_QUARTERS), now, wait_ns = IDLE_NS;
     lks_a32_set_relaxed(&state->worker_asleep, due == UINT64_MAX ? IDLE : NAPPING);
     /* Then the words: pairs with the read-modify-writes in lks_groupsync_note(). */
     lks_fence();
-    due = sync_due(state, 2);
+    due = sync_due(state, WORKER_QUARTERS);
     now = lks_clock_ns();
     if (due < now + wait_ns)
         wait_ns = due > now ? due - now : 0;
     if (c->keeper.not_before_ns > now && c->keeper.not_before_ns < now + wait_ns)
         wait_ns = c->keeper.not_before_ns - now;
-    if (wait_ns > 0 && !lks_keeper_due(&c->keeper, now) && !stopping(c))
+    if (wait_ns > 0 && !is_pass_due(c, now) && !stopping(c))
         lks_futex_wait(&state->work_bell, seen, wait_ns);
     lks_a32_set_relaxed(&state->worker_asleep, AWAKE);
 }
@@ -183,11 +263,14 @@ work(struct checkpointer *c)
     if (lks_keeper_open(&c->keeper)) {
         if (c->mend)
             c->mend = !lks_keeper_mend(&c->keeper);
-        sync_if_due(c, 2);
-        if (lks_groupsync_poisoned(c->db) == 0 && lks_keeper_due(&c->keeper, lks_clock_ns()))
+        sync_if_due(c);
+        if (is_pass_due(c, lks_clock_ns()))
             lks_keeper_pass(&c->keeper);
         else
             lks_keeper_publish(&c->keeper);
+    } else {
+        /* Descriptors or memory are short, or somebody has the database for himself. */
+        lks_clock_nap_ms(RETRY_MS);
     }
     sleep_on_bell(c);
 }
@@ -210,17 +293,14 @@ static void *
 thread_main(void *arg)
 {
     struct checkpointer *c = arg;
-    struct lks_shm_state *state = &c->db->shm->state;
     while (!stopping(c)) {
         if (is_worker(c->db)) {
             work(c);
             continue;
         }
-        sleep_local(c, sync_due(state, 4) != UINT64_MAX ? lks_a32_relaxed(&state->max_lag_ms) * LKS_NS_PER_MS
-                                                        : IDLE_NS);
-        /* The worker may be stopped: the lag is kept all the same. */
+        sleep_beside_worker(c);
         if (!stopping(c))
-            sync_if_due(c, 5);
+            sync_if_late(c);
     }
     lks_keeper_close(&c->keeper);
     return NULL;

@@ -50,7 +50,8 @@ lks_wal_publish(struct lks_file *f)
     f->wal.ticketed = true;
     f->wal.ticket_change = f->wal.snapshot.change =
         lks_wal_index_word(f->wal.index, LKS_INDEX_CHANGE);
-    if (asked_durability(f) == LOCKSTEP_ASYNC)
+    f->wal.lags = asked_durability(f) == LOCKSTEP_ASYNC;
+    if (f->wal.lags)
         lks_groupsync_note(f->db, f->ticket);
     LKS_CRASH_POINT("wal:ticketed");
 }

@@ -86,6 +86,7 @@ struct lks_wal {
     bool synced;         /* really, after the last write */
     bool put_off;        /* SQLite's sync of a commit was put off */
     bool ticketed;       /* f->ticket is this transaction's */
+    bool lags;           /* nobody waits for it, and it is to be synced within max_lag */
     int sync_flags;
 
     bool wrote_last;     /* the last transaction did */
@@ -140,8 +141,8 @@ int32_t lks_wal_outsider(struct lks_file *f);
 extern const struct lks_database_hooks lks_checkpoint_hooks;
 /* db->store of this mode, made once. */
 enum lockstep_status lks_checkpoint_prepare(struct lockstep_db *db);
-/* The log has grown: rings if it is time to write back. */
-void lks_checkpoint_notice(struct lockstep_db *db, const volatile uint32_t *index);
+/* The log has grown: rings if it is time to write back.  `lags`: a commit of ours is left to the background to sync. */
+void lks_checkpoint_notice(struct lockstep_db *db, const volatile uint32_t *index, bool lags);
 /* Starts the process's thread if nobody else's is at work. */
 void lks_checkpoint_ensure(struct lockstep_db *db, const volatile uint32_t *index);
 /* Is there somebody who checkpoints in the background? */

@@ -150,7 +150,7 @@ lock_write(struct lks_file *f)
 static void
 begin_write(struct lks_wal *wal)
 {
-    wal->written = wal->header_last = wal->synced = wal->put_off = wal->ticketed = false;
+    wal->written = wal->header_last = wal->synced = wal->put_off = wal->ticketed = wal->lags = false;
 }
 
 static int
@@ -167,7 +167,7 @@ unlock_write(struct lks_file *f)
         lks_queue_unlock(f->db);
         wal->wrote_last = wal->written;
         if (wal->written)
-            lks_checkpoint_notice(f->db, wal->index);
+            lks_checkpoint_notice(f->db, wal->index, wal->lags);
     }
     return rc;
 }

@@ -5,7 +5,8 @@
  * Made to fail by: putting off the sync of the header (no `s` between `h` and `f`); putting off under CKPT; drawing
  * the ticket and not waiting for it (no `s` after `w`); not poisoning; taking the guard of the reset away
  * (frames_are_lost_without_the_guard() is that, on a stock writer); not marking the end of a commit (automatic
- * checkpoints are made), or not looking at the mark (those that are asked for are refused).
+ * checkpoints are made), or not looking at the mark (those that are asked for are refused); a
+ * background that tries over a poisoned log what it cannot do (it takes a whole processor), or can (it makes checkpoints).
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -211,6 +212,45 @@ START_TEST(a_failed_sync_fails_its_commit_and_every_later_one_until_all_have_lef
     check_text(must(db, "select group_concat(v) from t"), "good,lost?,healed");
     close_db(db);
     left_clean();
+}
+END_TEST
+
+static int64_t
+cpu_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* Commits wait to be synced and to be written back, and neither can be done. */
+START_TEST(over_a_poisoned_log_the_background_sleeps)
+{
+    sqlite3 *db = make("max_lag=20"), *reader = open_ours("a.db", "");
+    int64_t begin, cpu;
+    uint64_t passes;
+    must(reader, "begin; select count(*) from t");
+    must(db, "pragma synchronous = normal");
+    if (_i == 1)
+        must(db, "insert into t(v) values(randomblob(4200000))");
+    must(db, "insert into t(v) values('begins the log')");
+    must(db, "pragma lockstep_flush");
+    probe_fail_syncs(1);
+    must(db, "insert into t(v) values('nobody waits')");
+    for (begin = now_ms(); !logged("a sync of its log failed");)
+        ck_assert_int_lt(now_ms() - begin, 5000);
+    must(reader, "commit");
+    ck_assert_uint_lt(info(db).durable, info(db).committed);
+    passes = info(db).checkpoints;
+    /* Much longer than it backs off. */
+    begin = now_ms();
+    cpu = cpu_ms();
+    usleep(1500000);
+    ck_assert_msg(cpu_ms() - cpu < (now_ms() - begin) / 3, "%lld ms of %lld", (long long)(cpu_ms() - cpu),
+                  (long long)(now_ms() - begin));
+    ck_assert_uint_eq(info(db).checkpoints, passes);
+    close_db(reader);
+    close_db(db);
 }
 END_TEST
 
@@ -515,6 +555,7 @@ make_suite(void)
     tcase_add_test(tcase, the_syncs_of_a_checkpoint_are_never_put_off);
     tcase_add_test(tcase, in_exclusive_locking_mode_nothing_is_put_off);
     tcase_add_test(tcase, a_failed_sync_fails_its_commit_and_every_later_one_until_all_have_left);
+    tcase_add_loop_test(tcase, over_a_poisoned_log_the_background_sleeps, 0, 2);
     tcase_add_test(tcase, a_checkpoint_that_meets_a_reset_loses_nothing);
     tcase_add_test(tcase, frames_are_lost_without_the_guard);
     tcase_add_test(tcase, checkpoints_run_in_the_background_and_the_log_is_reused);
