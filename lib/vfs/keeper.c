@@ -15,6 +15,8 @@
 #define ROUNDS_MOST 4u
 #define CHECKPOINT_NS (50 * LKS_NS_PER_MS)
 #define DEFAULT_LOG_LIMIT (64ull << 20)
+/* When a log that a reader keeps from being truncated is looked at again, though nothing is to be written back. */
+#define LIMIT_AGAIN_NS (200 * LKS_NS_PER_MS)
 
 #define BACK_OFF_MIN_NS (50 * LKS_NS_PER_MS)
 #define BACK_OFF_MAX_NS (1000 * LKS_NS_PER_MS)
@@ -99,7 +101,7 @@ lks_keeper_sync(void *keeper)
  * --------------------------------------------------------------------------------------------- */
 
 static uint64_t
-log_bytes(struct lks_keeper *k)
+log_bytes(const struct lks_keeper *k)
 {
     sqlite3_int64 size = 0;
     return k->log->pMethods->xFileSize(k->log, &size) == SQLITE_OK ? (uint64_t)size : 0;
@@ -110,6 +112,12 @@ log_limit(const struct lks_keeper *k)
 {
     uint64_t limit = lks_a64_relaxed(&k->db->shm->state.log_limit);
     return limit != 0 ? limit : DEFAULT_LOG_LIMIT;
+}
+
+static bool
+is_beyond_limit(const struct lks_keeper *k)
+{
+    return log_bytes(k) > log_limit(k);
 }
 
 /* The faster the log grows the more is written back at once: pages that were written again are written once. */
@@ -208,7 +216,7 @@ finish_as_owner(struct lks_keeper *k)
     if (!wait_for_committers(k))
         return;
     if (run_checkpoint(k, SQLITE_CHECKPOINT_PASSIVE) == SQLITE_OK && lks_log_backlog(k->index) == 0 &&
-        log_bytes(k) > log_limit(k))
+        is_beyond_limit(k))
         /* Without a busy handler nobody is waited for. */
         (void)run_checkpoint(k, SQLITE_CHECKPOINT_TRUNCATE);
 }
@@ -239,7 +247,7 @@ lks_keeper_pass(struct lks_keeper *k)
         rest = lks_log_backlog(k->index);
     } while (rc == SQLITE_OK && rest > SHORT_REST && rest < last / 2 && ++rounds < ROUNDS_MOST);
     /* A log beyond its limit is not to grow on for the sake of a short wait. */
-    if (rc == SQLITE_OK && (rest < lks_log_wanted(&k->db->shm->state) || log_bytes(k) > log_limit(k)))
+    if (rc == SQLITE_OK && (rest < lks_log_wanted(&k->db->shm->state) || is_beyond_limit(k)))
         finish(k);
     adapt(k, before);
     /* No progress: a reader or another checkpoint is in the way, or the disk fails.  Do not spin. */
@@ -250,15 +258,18 @@ lks_keeper_pass(struct lks_keeper *k)
                          : k->back_off_ns > BACK_OFF_MAX_NS / 2 ? BACK_OFF_MAX_NS
                                                                 : 2 * k->back_off_ns;
     k->not_before_ns = lks_clock_ns() + k->back_off_ns;
+    k->limit_not_before_ns = lks_clock_ns() + LIMIT_AGAIN_NS;
     lks_keeper_publish(k);
 }
 
 bool
 lks_keeper_due(const struct lks_keeper *k, uint64_t now_ns)
 {
-    return k->index != NULL && now_ns >= k->not_before_ns &&
-           lks_log_backlog(k->index) >= lks_log_wanted(&k->db->shm->state) &&
-           lks_a32_relaxed(&k->db->shm->state.checkpoint_off) == 0;
+    const struct lks_shm_state *state = &k->db->shm->state;
+    if (k->index == NULL || now_ns < k->not_before_ns || lks_a32_relaxed(&state->checkpoint_off) != 0)
+        return false;
+    return lks_log_backlog(k->index) >= lks_log_wanted(state) ||
+           (now_ns >= k->limit_not_before_ns && is_beyond_limit(k));
 }
 
 /* ------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ struct lks_keeper {
     volatile uint32_t *index;
     struct lks_place place;
     uint64_t not_before_ns; /* the next pass */
+    uint64_t limit_not_before_ns; /* one that is only to shorten the log */
     uint64_t last_ns;       /* when the last one ended */
     uint64_t back_off_ns;
 };
@@ -42,7 +43,7 @@ void lks_keeper_close(struct lks_keeper *k);
 
 /* A lks_groupsync_fn. */
 enum lockstep_status lks_keeper_sync(void *keeper);
-/* Is there enough to be written back, and somebody to do it? */
+/* Is there enough to be written back, or the log too long, and is it for us to do? */
 bool lks_keeper_due(const struct lks_keeper *k, uint64_t now_ns);
 void lks_keeper_pass(struct lks_keeper *k);
 /* Of a poisoned log, with nobody else connected before; false: try again. */
