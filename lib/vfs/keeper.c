@@ -157,10 +157,11 @@ run_checkpoint(struct lks_keeper *k, int mode)
 {
     int frames = 0, done = 0;
     int rc = sqlite3_wal_checkpoint_v2(k->connection, "main", mode, &frames, &done);
-    if (sqlite3_extended_errcode(k->connection) == SQLITE_IOERR_FSYNC && rc != SQLITE_OK)
-        /* Of the log or of the database: it is not told which. */
+    if (sqlite3_extended_errcode(k->connection) == SQLITE_IOERR_FSYNC && rc != SQLITE_OK) {
+        lks_log(LKS_ERROR, "%s: a checkpoint could not sync the log or the database, it is not told which",
+                k->db->path);
         lks_groupsync_poison(k->db, EIO);
-    else if (rc != SQLITE_OK && (rc & 0xff) != SQLITE_BUSY && (rc & 0xff) != SQLITE_LOCKED)
+    } else if (rc != SQLITE_OK && (rc & 0xff) != SQLITE_BUSY && (rc & 0xff) != SQLITE_LOCKED)
         lks_log(LKS_WARNING, "%s: a checkpoint failed: %s; it is tried again", k->db->path,
                 sqlite3_errmsg(k->connection));
     if (rc == SQLITE_OK)

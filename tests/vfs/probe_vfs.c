@@ -1,7 +1,7 @@
 #include "vfs/probe_vfs.h"
 
+#include <pthread.h>
 #include <sqlite3.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,7 +16,9 @@ static sqlite3_vfs probe;
 static sqlite3_vfs *below;
 static _Thread_local char events[4096], told[4096];
 static _Thread_local size_t count;
-static _Atomic int failures;
+static pthread_mutex_t fault_mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct probe_fault fault;
+static unsigned passed, hits;
 static void (*in_checkpoint)(void);
 
 static struct probe_file *
@@ -42,9 +44,49 @@ probe_events(void)
 }
 
 void
+probe_break(const struct probe_fault *what)
+{
+    pthread_mutex_lock(&fault_mutex);
+    fault = *what;
+    passed = hits = 0;
+    pthread_mutex_unlock(&fault_mutex);
+}
+
+void
+probe_mend(void)
+{
+    probe_break(&(struct probe_fault){.event = 0});
+}
+
+unsigned
+probe_hits(void)
+{
+    unsigned n;
+    pthread_mutex_lock(&fault_mutex);
+    n = hits;
+    pthread_mutex_unlock(&fault_mutex);
+    return n;
+}
+
+void
 probe_fail_syncs(int times)
 {
-    failures = times;
+    probe_break(&(struct probe_fault){.event = 's', .code = SQLITE_IOERR_FSYNC, .times = (unsigned)times});
+}
+
+/* SQLITE_OK, or the code with which this operation fails. */
+static int
+strikes(char event)
+{
+    int rc = SQLITE_OK;
+    pthread_mutex_lock(&fault_mutex);
+    if (event != 0 && event == fault.event && passed++ >= fault.after &&
+        (fault.times == 0 || hits < fault.times)) {
+        rc = fault.code;
+        hits++;
+    }
+    pthread_mutex_unlock(&fault_mutex);
+    return rc;
 }
 
 void
@@ -64,31 +106,39 @@ probe_close(sqlite3_file *file)
 static int
 probe_read(sqlite3_file *file, void *buf, int amount, sqlite3_int64 offset)
 {
-    return of(file)->real->pMethods->xRead(of(file)->real, buf, amount, offset);
+    int rc = strikes(of(file)->kind == 'f' ? 'r' : 0);
+    if (rc == SQLITE_IOERR_SHORT_READ) {
+        memset(buf, 0, (size_t)amount);
+        (void)of(file)->real->pMethods->xRead(of(file)->real, buf, amount / 2, offset);
+    }
+    return rc != SQLITE_OK ? rc : of(file)->real->pMethods->xRead(of(file)->real, buf, amount, offset);
 }
 
 static int
 probe_write(sqlite3_file *file, const void *buf, int amount, sqlite3_int64 offset)
 {
-    note(of(file)->kind == 'f' && offset == 0 ? 'h' : of(file)->kind);
-    return of(file)->real->pMethods->xWrite(of(file)->real, buf, amount, offset);
+    char event = of(file)->kind == 'f' && offset == 0 ? 'h' : of(file)->kind;
+    int rc = strikes(event);
+    note(event);
+    if (rc != SQLITE_OK && amount > 1)
+        (void)of(file)->real->pMethods->xWrite(of(file)->real, buf, amount / 2, offset);
+    return rc != SQLITE_OK ? rc : of(file)->real->pMethods->xWrite(of(file)->real, buf, amount, offset);
 }
 
 static int
 probe_truncate(sqlite3_file *file, sqlite3_int64 size)
 {
-    return of(file)->real->pMethods->xTruncate(of(file)->real, size);
+    int rc = strikes(of(file)->kind == 'f' ? 't' : 0);
+    return rc != SQLITE_OK ? rc : of(file)->real->pMethods->xTruncate(of(file)->real, size);
 }
 
 static int
 probe_sync(sqlite3_file *file, int flags)
 {
-    note(of(file)->kind == 'f' ? 's' : of(file)->kind == 'd' ? 'D' : 0);
-    if (of(file)->kind == 'f' && failures > 0) {
-        failures--;
-        return SQLITE_IOERR_FSYNC;
-    }
-    return of(file)->real->pMethods->xSync(of(file)->real, flags);
+    char event = of(file)->kind == 'f' ? 's' : of(file)->kind == 'd' ? 'D' : 0;
+    int rc = strikes(event);
+    note(event);
+    return rc != SQLITE_OK ? rc : of(file)->real->pMethods->xSync(of(file)->real, flags);
 }
 
 static int
