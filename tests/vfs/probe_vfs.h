@@ -16,6 +16,13 @@
 void probe_register(void);
 /* What happened since the last call, by the calling thread only; good until the next call. */
 const char *probe_events(void);
+/* How often a letter happened in this process, by any thread. */
+unsigned probe_total(char event);
+
+/* Writes to logs, of any database, that no sync of that log has followed. */
+unsigned probe_unsynced(void);
+/* The same as of when a super-journal was deleted last, -1: none was since the last call. */
+int probe_at_super_journal(void);
 
 /*
  * An operation that fails, by any thread: of the letters above h f s d D, and
