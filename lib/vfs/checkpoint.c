@@ -6,11 +6,13 @@
  *   checkpoints  a pass over the log when 1000 frames or more are to be written back;
  *   mending      a log that was poisoned, if we were the first to come after all had left.
  *
- * A process gets its thread with its first commit that is left to the background (NORMAL), or with any commit that finds
- * nobody at work: a process that only reads has none, and its locks and system calls stay as cheap as those of a
- * single-threaded program.  The thread of a process that is not the worker sleeps until something is left to the
- * background; then it sees to it that the log is synced in time, though the worker be stopped or dead: so a commit is
- * synced within max_lag as long as the process that made it lives, or the worker does.
+ * The thread is started by the first commit that finds none at work, in whatever process; and then one more, the deputy's, by the
+ * first commit of another process that is left to the background (NORMAL) and finds none: it sees to it that the log is
+ * synced in time, though the worker be stopped or dead.  So a NORMAL commit is synced within max_lag unless both
+ * are struck between it and the sync.  All other processes have no thread, and their locks and system calls stay as cheap
+ * as those of single-threaded programs.
+ *
+ * The deputy's thread sleeps until something is left to the background:
  *
  *   1. A committer raises pending_since_ns, then reads `idle`; set: it wakes its own process's thread.
  *   2. The thread sets `idle`, fences, and reads pending_since_ns; only if that is 0 it sleeps for long.
@@ -61,6 +63,7 @@ struct checkpointer {
     struct lks_a32 started; /* a launch was tried; a hint for committers */
     struct lks_a32 idle;    /* the thread waits for something to be left to the background */
 
+    uint64_t looked_ns; /* when the worker looked whether the deputy lives */
     bool mend; /* the log was poisoned when we came, and nobody was there */
     struct lks_keeper keeper;
 };
@@ -104,15 +107,9 @@ lks_checkpoint_ensure(struct lockstep_db *db, const volatile uint32_t *index)
     (void)!launch(db);
 }
 
-/* Whatever becomes of the worker, this process's thread keeps the lag. */
 static void
-guard_lag(struct lockstep_db *db)
+wake_idle(struct checkpointer *c)
 {
-    struct checkpointer *c = checkpointer_of(db);
-    if (lks_a32_relaxed(&c->started) == 0) {
-        (void)!launch(db);
-        return;
-    }
     /* Seq_cst: pending_since_ns was raised before.  Pairs with the fence in sleep_beside_worker(). */
     if (lks_a32_seq(&c->idle) == 0)
         return;
@@ -122,13 +119,38 @@ guard_lag(struct lockstep_db *db)
     lks_mutex_unlock(&c->mutex);
 }
 
+static void
+resign_as_deputy(struct lockstep_db *db)
+{
+    (void)lks_a32_cas(&db->shm->state.deputy, db->client + 1, 0);
+}
+
+/* A commit was left to the background: there are to be a worker and a deputy. */
+static void
+guard_lag(struct lockstep_db *db, const volatile uint32_t *index)
+{
+    struct checkpointer *c = checkpointer_of(db);
+    struct lks_shm_state *state = &db->shm->state;
+    if (lks_a32_relaxed(&c->started) != 0) {
+        wake_idle(c);
+        return;
+    }
+    lks_checkpoint_ensure(db, index);
+    if (lks_a32_relaxed(&c->started) != 0 || db->options.no_worker || lks_a32_relaxed(&state->deputy) != 0 ||
+        !lks_a32_cas(&state->deputy, 0, db->client + 1))
+        return;
+    LKS_CRASH_POINT("checkpoint:deputy");
+    if (launch(db) != LOCKSTEP_OK)
+        resign_as_deputy(db);
+}
+
 void
 lks_checkpoint_notice(struct lockstep_db *db, const volatile uint32_t *index, bool lags)
 {
     struct lks_shm_state *state = &db->shm->state;
     uint32_t asleep = lks_a32_relaxed(&state->worker_asleep);
     if (lags)
-        guard_lag(db);
+        guard_lag(db, index);
     else
         lks_checkpoint_ensure(db, index);
     if (asleep == AWAKE || lks_log_backlog(index) < lks_log_wanted(state) ||
@@ -257,9 +279,26 @@ sleep_on_bell(struct checkpointer *c)
     lks_a32_set_relaxed(&state->worker_asleep, AWAKE);
 }
 
+/* A dead deputy is replaced by the next commit. */
+static void
+look_after_deputy(struct checkpointer *c)
+{
+    uint32_t deputy = lks_a32_acquire(&c->db->shm->state.deputy);
+    uint64_t now = lks_clock_coarse_ns();
+    if (deputy == 0 || now < c->looked_ns + IDLE_NS)
+        return;
+    c->looked_ns = now;
+    /* Reaping forgets it: lks_groupsync_forget().  A number that no client can have is nobody's. */
+    if (deputy > LKS_MAX_CLIENTS)
+        (void)lks_a32_cas(&c->db->shm->state.deputy, deputy, 0);
+    else
+        (void)lks_client_reap(c->db, deputy - 1);
+}
+
 static void
 work(struct checkpointer *c)
 {
+    look_after_deputy(c);
     if (lks_keeper_open(&c->keeper)) {
         if (c->mend)
             c->mend = !lks_keeper_mend(&c->keeper);
@@ -285,6 +324,8 @@ is_worker(struct lockstep_db *db)
         lks_a32_set_relaxed(&db->shm->state.log_finishing, 0);
         lks_a32_set_relaxed(&db->shm->state.worker_asleep, AWAKE);
     }
+    /* The next commit finds another. */
+    resign_as_deputy(db);
     lks_a32_set_relaxed(&db->shm->state.worker, db->client + 1);
     return true;
 }
@@ -339,7 +380,8 @@ start_worker(struct lockstep_db *db)
 {
     struct checkpointer *c = checkpointer_of(db);
     const struct lks_shm_state *state = &db->shm->state;
-    if (c->mend || lks_a64_relaxed(&state->pending_since_ns) != 0)
+    bool pending = lks_a64_relaxed(&state->pending_since_ns) != 0;
+    if (c->mend || (pending && (lks_a32_relaxed(&state->worker) == 0 || is_overdue(state))))
         return launch(db);
     if (!c->running)
         db->hooks->resign(db);
@@ -373,6 +415,7 @@ stop_worker(struct lockstep_db *db)
     c->running = false;
     lks_a32_set_relaxed(&c->started, 0);
     lks_mutex_unlock(&c->mutex);
+    resign_as_deputy(db);
     resign(db);
 }
 
@@ -410,6 +453,7 @@ recover(struct lockstep_db *db, bool adopt)
                 (void)lks_client_reap(db, i);
     lks_a32_set_relaxed(&state->worker_asleep, AWAKE);
     lks_a32_set_relaxed(&state->checkpoint_off, 0);
+    lks_a32_set_relaxed(&state->deputy, 0);
     checkpointer_of(db)->mend = lks_groupsync_poisoned(db) != 0;
     return LOCKSTEP_OK;
 }

@@ -5,8 +5,8 @@
  *
  * The test looks at the coordination file from outside, so nothing that it does makes anybody sync.
  *
- * Made to fail by: no thread in a process whose commit finds the worker of another at work (never synced, when that one
- * is stopped or killed); a thread that is not woken when it sleeps for long.
+ * Made to fail by: no deputy (never synced, when the worker is stopped or killed); a thread that is not woken when it
+ * sleeps for long; a thread for everybody; a dead deputy that the worker does not look for, or that reaping does not forget.
  */
 #include <check.h>
 #include <stdio.h>
@@ -61,8 +61,6 @@ enter(const char *parameters)
     actor_must(worker, "transact a 3");
     for (int64_t begin = now_ms(); stage_worker(&stage) != actor_pid(worker);)
         ck_assert_int_lt(now_ms() - begin, ACTOR_PATIENCE_MS);
-    /* Who comes while something waits to be synced starts a thread at once. */
-    actor_must(worker, "exec PRAGMA lockstep_flush");
     quiet = stage_enter(&stage, 2, parameters);
     actor_must(quiet, "audit");
 }
@@ -167,6 +165,57 @@ START_TEST(a_thread_that_sleeps_for_long_is_woken_by_a_commit)
 }
 END_TEST
 
+static int
+threads_of(const struct actor *actor)
+{
+    char path[64], line[200];
+    int threads = 0;
+    FILE *status;
+    snprintf(path, sizeof path, "/proc/%d/status", (int)actor_pid(actor));
+    status = fopen(path, "re");
+    ck_assert_ptr_nonnull(status);
+    while (fgets(line, sizeof line, status) != NULL)
+        (void)sscanf(line, "Threads: %d", &threads);
+    fclose(status);
+    return threads;
+}
+
+/* A second thread costs a process a fifth of its rate: there are a worker and a deputy, and one that died is replaced. */
+START_TEST(there_is_one_deputy_and_a_dead_one_is_replaced)
+{
+    struct actor *third;
+    uint64_t ticket;
+    int64_t begin;
+    int plain;
+    enter(LAG);
+    third = stage_enter(&stage, 3, LAG);
+    plain = threads_of(third); /* a sanitizer may have one of its own */
+    actor_must(quiet, "transact a 3");
+    actor_must(third, "transact m 30");
+    actor_must(third, "transact a 3");
+    ck_assert_int_eq(threads_of(quiet), plain + 1);
+    ck_assert_int_eq(threads_of(third), plain);
+    actor_kill(quiet);
+    for (begin = now_ms(); threads_of(third) == plain;) {
+        ck_assert_int_lt(now_ms() - begin, ACTOR_PATIENCE_MS);
+        actor_must(third, "transact a 1");
+        (void)ledger_drain(stage.ledger);
+        usleep(20000); /* so that no long backlog gives it a thread */
+    }
+    printf("a dead deputy was replaced after %lld ms\n", (long long)(now_ms() - begin));
+    actor_must(third, "exec PRAGMA lockstep_flush");
+    actor_stop(worker);
+    begin = now_ms();
+    actor_must(third, "transact a 3");
+    ticket = look().committed;
+    synced_in_time(ticket, begin, "the worker is stopped, and the first deputy dead");
+    actor_continue(worker);
+    actor_finish(quiet);
+    quiet = third;
+    leave();
+}
+END_TEST
+
 /* No lag is due in an hour: only who waits has it synced, itself or another. */
 START_TEST(whoever_waits_for_a_commit_has_it_durable_at_each_level)
 {
@@ -207,6 +256,7 @@ main(void)
     tcase_set_timeout(tcase, 120);
     tcase_add_loop_test(tcase, a_commit_of_a_process_that_is_quiet_afterwards_is_synced_in_time, 0, 6);
     tcase_add_test(tcase, a_thread_that_sleeps_for_long_is_woken_by_a_commit);
+    tcase_add_test(tcase, there_is_one_deputy_and_a_dead_one_is_replaced);
     tcase_add_test(tcase, whoever_waits_for_a_commit_has_it_durable_at_each_level);
     suite_add_tcase(suite, tcase);
     runner = srunner_create(suite);
