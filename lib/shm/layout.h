@@ -254,7 +254,7 @@ enum lks_block_state { LKS_BLOCK_FREE = 0, LKS_BLOCK_USED = 1 };
  * syncs            the leader         -                 add
  * log_finishing    the worker         WORKER            set before it queues for WRITER, 0 after it let go; a hint
  * log_*            the worker         WORKER            relaxed, for people
- * deputy           a committer        -                 CAS from 0, then it starts its thread
+ * deputy           a committer, a thread  -             CAS from 0; a committer then starts its thread
  *                  that client        -                 CAS to 0: it has become the worker, or stops its thread
  *                  the worker, a reaper  CLIENT(deputy - 1)  CAS to 0: it is dead
  *                                                       (death: it stays; the worker looks once a second)

@@ -339,6 +339,9 @@ thread_main(void *arg)
             work(c);
             continue;
         }
+        /* Two that found nobody at work have both started a thread: one of them is this. */
+        if (lks_a32_relaxed(&c->db->shm->state.deputy) == 0)
+            (void)lks_a32_cas(&c->db->shm->state.deputy, 0, c->db->client + 1);
         sleep_beside_worker(c);
         if (!stopping(c))
             sync_if_late(c);
