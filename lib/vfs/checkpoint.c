@@ -6,11 +6,11 @@
  *   checkpoints  a pass over the log when 1000 frames or more are to be written back;
  *   mending      a log that was poisoned, if we were the first to come after all had left.
  *
- * The thread is started by the first commit that finds none at work, in whatever process; and then one more, the deputy's, by the
- * first commit of another process that is left to the background (NORMAL) and finds none: it sees to it that the log is
- * synced in time, though the worker be stopped or dead.  So a NORMAL commit is synced within max_lag unless both
- * are struck between it and the sync.  All other processes have no thread, and their locks and system calls stay as cheap
- * as those of single-threaded programs.
+ * The thread is started by the first commit that finds none at work, in whatever process; and then one more, the
+ * deputy's, by the first commit of another process that is left to the background (NORMAL) and finds none: it sees to it
+ * that the log is synced in time, though the worker be stopped or dead.  So a NORMAL commit is synced within max_lag
+ * unless both are struck between it and the sync.  All other processes have no thread, and their locks and system calls
+ * stay as cheap as those of single-threaded programs.
  *
  * The deputy's thread sleeps until something is left to the background:
  *

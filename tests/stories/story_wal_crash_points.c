@@ -223,7 +223,8 @@ static const struct {
     bool (*scene)(struct scene *);
 } points_of_a_log[] = {
     {"wal:", crowd},           {"groupsync:poisoned", broken_disk}, {"groupsync:", crowd},
-    {"checkpoint:late", beside_stopped_worker}, {"checkpoint:deputy", beside_stopped_worker},
+    {"checkpoint:late", beside_stopped_worker},
+    {"checkpoint:deputy", beside_stopped_worker},
     {"checkpoint:sync", lagging}, {"checkpoint:", crowd},    {"queue:returned", beside_stock},    {"queue:taken-over", take_over},
     {"queue:owned", crowd},    {"queue:entered", crowd},            {"client:cleared", alone},
     {"client:entered", alone}, {"attach:reserved", alone},          {"attach:made", alone},
