@@ -298,6 +298,7 @@ lks_groupsync_forget(struct lockstep_db *db, uint32_t client)
 {
     struct lks_shm_state *state = &db->shm->state;
     uint64_t leader = lks_a64_seq(&state->sync_leader);
+    (void)lks_a32_cas(&state->deputy, client + 1, 0);
     if ((leader & LEADER_MASK) == client + 1 && lks_a64_cas(&state->sync_leader, leader, next_leader(leader, 0)))
         ring(state);
 }

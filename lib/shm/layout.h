@@ -23,7 +23,7 @@
 #include "base/atomic.h"
 
 #define LKS_SHM_MAGIC "Lockstep coord\n" /* 16 bytes with its NUL */
-#define LKS_SHM_FORMAT 2u
+#define LKS_SHM_FORMAT 3u
 #define LKS_SHM_SUFFIX "-lockstep"
 
 #define LKS_MAX_CLIENTS 256u
@@ -254,6 +254,10 @@ enum lks_block_state { LKS_BLOCK_FREE = 0, LKS_BLOCK_USED = 1 };
  * syncs            the leader         -                 add
  * log_finishing    the worker         WORKER            set before it queues for WRITER, 0 after it let go; a hint
  * log_*            the worker         WORKER            relaxed, for people
+ * deputy           a committer, a thread  -             CAS from 0; a committer then starts its thread
+ *                  that client        -                 CAS to 0: it has become the worker, or stops its thread
+ *                  the worker, a reaper  CLIENT(deputy - 1)  CAS to 0: it is dead
+ *                                                       (death: it stays; the worker looks once a second)
  *
  * S1     durable <= committed, flushed <= committed.
  * G1     frames that stood in the log before `committed` reached t are in the log that a sync begun after reading
@@ -330,6 +334,7 @@ struct lks_shm_state {
     struct lks_a32 log_finishing;  /* 1: the worker holds writers off for a moment */
     struct lks_a32 checkpoint_off; /* 1: a connection asked that only others checkpoint */
     struct lks_a64 log_held_since_ns;
+    struct lks_a32 deputy; /* client + 1 of the process whose thread stands in for the worker's; 0: none */
 };
 
 enum lks_shm_mode { LKS_MODE_STORE = 0, LKS_MODE_WAL = 1 };

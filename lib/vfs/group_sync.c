@@ -50,7 +50,8 @@ lks_wal_publish(struct lks_file *f)
     f->wal.ticketed = true;
     f->wal.ticket_change = f->wal.snapshot.change =
         lks_wal_index_word(f->wal.index, LKS_INDEX_CHANGE);
-    if (asked_durability(f) == LOCKSTEP_ASYNC)
+    f->wal.lags = asked_durability(f) == LOCKSTEP_ASYNC;
+    if (f->wal.lags)
         lks_groupsync_note(f->db, f->ticket);
     LKS_CRASH_POINT("wal:ticketed");
 }
@@ -80,6 +81,8 @@ lks_wal_commit(struct lks_file *f)
     bool written = wal->written, synced = wal->synced;
     wal->written = wal->put_off = false;
     wal->waited_disk = written && full;
+    if (written && wal->attached)
+        lks_wal_mark(f);
     if (!written || !full || synced)
         return SQLITE_OK;
     LKS_CRASH_POINT("wal:visible");

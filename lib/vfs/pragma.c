@@ -185,36 +185,6 @@ static const struct {
 };
 
 static bool
-set_auto_frames(struct lks_file *other, void *arg)
-{
-    const struct lks_file *file = arg;
-    if (other->connection == file->connection)
-        other->wal.auto_frames = file->wal.auto_frames;
-    return false;
-}
-
-static bool
-set_checkpoint_asked(struct lks_file *other, void *arg)
-{
-    const struct lks_file *file = arg;
-    if (other->connection == file->connection)
-        other->wal.checkpoint_asked = true;
-    return false;
-}
-
-/* They tell an automatic checkpoint from one that was asked for, see wal_lock.c. */
-static void
-note_checkpoint(struct lks_file *file, char **words)
-{
-    if (sqlite3_stricmp(words[1], "wal_checkpoint") == 0)
-        (void)lks_files_find(set_checkpoint_asked, file);
-    if (words[2] == NULL || sqlite3_stricmp(words[1], "wal_autocheckpoint") != 0)
-        return;
-    file->wal.auto_frames = atoi(words[2]) > 0 ? (uint32_t)atoi(words[2]) : 0;
-    (void)lks_files_find(set_auto_frames, file);
-}
-
-static bool
 set_exclusive(struct lks_file *other, void *arg)
 {
     const struct lks_file *file = arg;
@@ -292,7 +262,6 @@ lks_pragma(struct lks_file *file, char **words)
             int rc = ours[i].connect ? connect_or_refuse(file, words) : SQLITE_OK;
             return rc == SQLITE_OK ? ours[i].run(file, words) : rc;
         }
-    note_checkpoint(file, words);
     if (words[2] == NULL)
         return SQLITE_NOTFOUND;
     if (sqlite3_stricmp(words[1], "locking_mode") == 0)

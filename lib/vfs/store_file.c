@@ -30,8 +30,6 @@
 
 #define HEADER_BYTES 100
 #define VERSION_OFFSET 24
-/* SQLITE_DEFAULT_WAL_AUTOCHECKPOINT, which nobody changes. */
-#define DEFAULT_AUTO_FRAMES 1000u
 
 static struct lks_file *
 of(sqlite3_file *file)
@@ -758,7 +756,6 @@ lks_store_file_open(sqlite3_vfs *vfs, const char *name, struct lks_file *f, int 
     f->readonly = (given & SQLITE_OPEN_READONLY) != 0;
     f->fork_guard = lks_map_fork_guard();
     f->synchronous = default_synchronous();
-    f->wal.auto_frames = DEFAULT_AUTO_FRAMES;
     lks_uri_parse(name, &f->uri);
     f->uri.options.readonly = f->readonly;
     pthread_mutex_init(&f->sleep_mutex, NULL);

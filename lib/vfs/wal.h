@@ -6,6 +6,7 @@
  *   wal_file.c     the `-wal` file: which syncs may be put off
  *   group_sync.c   COMMIT: the ticket, and waiting for it
  *   checkpoint.c   the background thread: lag, checkpoints, the mending of a poisoned log
+ *   keeper.c       what it does to the log
  *
  * Everything here is of one connection and used by its thread, under SQLite's mutex, but for what wait.c does.
  */
@@ -86,6 +87,7 @@ struct lks_wal {
     bool synced;         /* really, after the last write */
     bool put_off;        /* SQLite's sync of a commit was put off */
     bool ticketed;       /* f->ticket is this transaction's */
+    bool lags;           /* nobody waits for it, and it is to be synced within max_lag */
     int sync_flags;
     int64_t log_end;     /* where its next frame goes; 0: nothing was written yet */
 
@@ -94,9 +96,7 @@ struct lks_wal {
     bool waited_early;   /* for this transaction, before its read lock */
     bool waited_disk;    /* the last commit waited until it was durable */
 
-    bool checkpoint_asked; /* by PRAGMA wal_checkpoint */
-    bool just_committed;   /* nothing was locked since but what ends a transaction */
-    uint32_t auto_frames;  /* PRAGMA wal_autocheckpoint */
+    bool just_committed; /* nothing was locked since but what ends a transaction */
 };
 
 /* wal_attach.c */
@@ -111,6 +111,8 @@ void lks_wal_resume(struct lks_file *f);
 int lks_wal_lock(struct lks_file *f, int offset, int n, int flags);
 /* xShmBarrier. */
 void lks_wal_barrier(struct lks_file *f);
+/* Of a commit: what tells the automatic checkpoint that may follow it from others. */
+void lks_wal_mark(struct lks_file *f);
 /* A stock process has WRITE: sleeps until it seems free, at most until end_ns.  False: it is not. */
 bool lks_wal_probe(struct lks_file *f, uint64_t end_ns);
 
@@ -146,8 +148,8 @@ int32_t lks_wal_outsider(struct lks_file *f);
 extern const struct lks_database_hooks lks_checkpoint_hooks;
 /* db->store of this mode, made once. */
 enum lockstep_status lks_checkpoint_prepare(struct lockstep_db *db);
-/* The log has grown: rings if it is time to write back. */
-void lks_checkpoint_notice(struct lockstep_db *db, const volatile uint32_t *index);
+/* The log has grown: rings if it is time to write back.  `lags`: a commit of ours is left to the background to sync. */
+void lks_checkpoint_notice(struct lockstep_db *db, const volatile uint32_t *index, bool lags);
 /* Starts the process's thread if nobody else's is at work. */
 void lks_checkpoint_ensure(struct lockstep_db *db, const volatile uint32_t *index);
 /* Is there somebody who checkpoints in the background? */

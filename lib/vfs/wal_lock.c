@@ -12,9 +12,9 @@
  *                  BUSY, and SQLite appends.  (SQLite 3.7.0 to 3.51.2 can lose frames when a checkpoint that has
  *                  read the header meets a reset.)
  *   CKPT           refused to the automatic checkpoint that SQLite makes after a commit, if somebody checkpoints in the
- *                  background; SQLite passes over that.  Which one it is, is told by state: nothing was locked between
- *                  the end of a commit and this, the log is as long as an automatic checkpoint wants it, and no
- *                  PRAGMA wal_checkpoint was prepared.
+ *                  background; SQLite passes over that.  Which one it is, is told by two things: nothing was locked
+ *                  between the end of a commit and this; and the sqlite3_step() that committed has not returned: see
+ *                  lks_wal_mark().  Any other checkpoint was asked for, and waits for the background's to end.
  *
  * Order: WRITER, WRITE, CKPT (of the guard), READ1..4.
  */
@@ -154,7 +154,7 @@ lock_write(struct lks_file *f)
 static void
 begin_write(struct lks_wal *wal)
 {
-    wal->written = wal->header_last = wal->synced = wal->put_off = wal->ticketed = false;
+    wal->written = wal->header_last = wal->synced = wal->put_off = wal->ticketed = wal->lags = false;
     wal->log_end = 0;
 }
 
@@ -172,7 +172,7 @@ unlock_write(struct lks_file *f)
         lks_queue_unlock(f->db);
         wal->wrote_last = wal->written;
         if (wal->written)
-            lks_checkpoint_notice(f->db, wal->index);
+            lks_checkpoint_notice(f->db, wal->index, wal->lags);
     }
     return rc;
 }
@@ -367,12 +367,40 @@ unlock_after_reset(struct lks_file *f, int offset, int n)
     return rc;
 }
 
-static bool
-is_automatic(const struct lks_wal *wal)
+/* The connection whose automatic checkpoint this thread refused last.  Compared, never followed. */
+static __thread const sqlite3 *refused;
+
+/*
+ * At the end of a commit, still inside of sqlite3_step(): sets the connection's error code to SQLITE_RANGE, by asking a
+ * statement that has no row for its first column.  sqlite3_step() sets the code anew when it returns, after SQLite's
+ * hook has made the automatic checkpoint; so does all that an application calls on the way to a checkpoint of its own
+ * (3.34 to 3.51: sqlite3Step(), sqlite3VdbeReset()).  Nobody sees the mark but a hook of the application's own.
+ */
+void
+lks_wal_mark(struct lks_file *f)
 {
-    return wal->just_committed && !wal->checkpoint_asked && wal->shared == 0 && wal->exclusive == 0 &&
-           wal->auto_frames != 0 &&
-           lks_wal_index_word(wal->index, LKS_INDEX_MAX_FRAME) >= wal->auto_frames;
+    sqlite3 *connection = f->user != NULL ? *f->user : NULL;
+    sqlite3_stmt *statement = NULL;
+    if (connection == NULL)
+        return;
+    while ((statement = sqlite3_next_stmt(connection, statement)) != NULL)
+        if (sqlite3_stmt_busy(statement) && sqlite3_data_count(statement) == 0) {
+            (void)sqlite3_column_int(statement, 0);
+            return;
+        }
+}
+
+static bool
+is_automatic(const struct lks_file *f)
+{
+    const struct lks_wal *wal = &f->wal;
+    sqlite3 *connection = f->user != NULL ? *f->user : NULL;
+    int rc;
+    if (!wal->just_committed || wal->shared != 0 || wal->exclusive != 0 || connection == NULL)
+        return false;
+    rc = sqlite3_errcode(connection) & 0xff;
+    /* One after the other, where several databases were committed at once. */
+    return rc == SQLITE_RANGE || (rc == SQLITE_BUSY && refused == connection);
 }
 
 /* Of a checkpoint that somebody asked for: SQLite calls no busy handler for CKPT, and the background is to be no obstacle. */
@@ -390,12 +418,16 @@ wait_for_checkpoint(struct lks_file *f)
 static int
 lock_checkpoint(struct lks_file *f)
 {
-    struct lks_wal *wal = &f->wal;
-    if (wal->attached && is_automatic(wal) && lks_checkpoint_awake(f->db, wal->index))
+    bool automatic;
+    if (!f->wal.attached)
+        return parent_lock(f, LKS_WAL_CKPT, 1, LOCK_EXCLUSIVE);
+    automatic = is_automatic(f);
+    if (automatic && lks_checkpoint_awake(f->db, f->wal.index)) {
+        refused = *f->user;
         return SQLITE_BUSY;
-    if (wal->attached && wal->checkpoint_asked)
-        return wait_for_checkpoint(f);
-    return parent_lock(f, LKS_WAL_CKPT, 1, LOCK_EXCLUSIVE);
+    }
+    refused = NULL;
+    return automatic ? parent_lock(f, LKS_WAL_CKPT, 1, LOCK_EXCLUSIVE) : wait_for_checkpoint(f);
 }
 
 /* ------------------------------------------------------------------------------------------------
@@ -452,7 +484,6 @@ lks_wal_lock(struct lks_file *f, int offset, int n, int flags)
         return rc;
     }
     wal->just_committed = false;
-    wal->checkpoint_asked = wal->checkpoint_asked && rc != SQLITE_OK;
     if (rc == SQLITE_OK) {
         *mask |= bits;
         if (offset == LKS_WAL_WRITE)

@@ -12,6 +12,7 @@
  *   make                  books_make()
  *   transact KIND COUNT   books_transact(); COUNT 0: until the next order.  Text: commits, refusals
  *   watch COUNT           books_read() again and again; fails if the books are wrong or go back in time
+ *   checkpoint COUNT      sqlite3_wal_checkpoint_v2() in any mode; COUNT 0: until the next order.  Text: made, refusals
  *   audit                 books_read() once; text: n and each account
  *   integrity             PRAGMA integrity_check
  *   seed N                of the random numbers

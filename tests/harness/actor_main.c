@@ -163,6 +163,30 @@ watch(unsigned count)
     return SQLITE_OK;
 }
 
+/* In any mode, as a program does that keeps the log short. */
+static int
+checkpoint(unsigned count)
+{
+    static const int modes[] = {SQLITE_CHECKPOINT_PASSIVE, SQLITE_CHECKPOINT_FULL, SQLITE_CHECKPOINT_RESTART,
+                                SQLITE_CHECKPOINT_TRUNCATE};
+    unsigned done = 0, refused = 0;
+    char words[80];
+    while (count == 0 ? !told_again() : done + refused < count) {
+        int rc = sqlite3_wal_checkpoint_v2(connections[current], "main", modes[books_random(&random_state) % 4],
+                                           NULL, NULL);
+        if (rc != SQLITE_OK && (rc & 0xff) != SQLITE_BUSY) {
+            append(sqlite3_errmsg(connections[current]));
+            return rc;
+        }
+        done += rc == SQLITE_OK;
+        refused += rc != SQLITE_OK;
+        usleep(books_random(&random_state) % 20000);
+    }
+    snprintf(words, sizeof words, "%u %u", done, refused);
+    append(words);
+    return SQLITE_OK;
+}
+
 static int
 audit(void)
 {
@@ -337,6 +361,8 @@ obey(void)
         return transact(a[0], (unsigned)atoi(a + 2));
     if (is_order("watch", &a))
         return watch((unsigned)atoi(a));
+    if (is_order("checkpoint", &a))
+        return checkpoint((unsigned)atoi(a));
     if (is_order("audit", &a))
         return audit();
     if (is_order("integrity", &a)) {

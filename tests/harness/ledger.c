@@ -117,6 +117,13 @@ ledger_wait(struct ledger *ledger, size_t count, int timeout_ms)
     return ledger->count;
 }
 
+unsigned
+ledger_actor(const struct ledger *ledger, size_t record)
+{
+    ck_assert_uint_lt(record, ledger->count);
+    return ledger->records[record].actor;
+}
+
 void
 ledger_check(struct ledger *ledger, const struct books *books, size_t count, bool all, const char *who)
 {

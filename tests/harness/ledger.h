@@ -22,6 +22,9 @@ size_t ledger_drain(struct ledger *ledger);
 /* Waits until there are `count`, at most a while; returns how many there are. */
 size_t ledger_wait(struct ledger *ledger, size_t count, int timeout_ms);
 
+/* As whom the record was made, of those that were taken in. */
+unsigned ledger_actor(const struct ledger *ledger, size_t record);
+
 /*
  * Fails the test unless the books have of the acknowledged commits exactly those with n <= books->n, and
  * among the first `count` of the ledger none that the books must have is missing: with `all` any commit, else

@@ -186,6 +186,42 @@ START_TEST(commits_wait_for_space_on_the_disk)
 }
 END_TEST
 
+/* In WAL mode: what does not fit is rolled back, what is committed stays, and all is well once there is space. */
+START_TEST(a_log_that_cannot_grow_refuses_the_transaction)
+{
+    sqlite3 *db = scratch_open("disk/a.db", ""), *other;
+    int64_t n = 0, newest = 0;
+    int rc, round;
+    sqlite3_busy_timeout(db, 2000);
+    ck_assert_int_eq(run(db, "pragma journal_mode = wal"), SQLITE_OK);
+    ck_assert_int_eq(history_create(db), SQLITE_OK);
+    ck_assert_int_eq(run(db, "create table bulk(v)"), SQLITE_OK);
+    other = scratch_open("disk/a.db", "");
+    must_be(other, 0);
+    fill(200000);
+    for (round = 0; round < 3; round++) {
+        ck_assert_int_eq(run(db, "insert into bulk values(randomblob(3000000))"), SQLITE_FULL);
+        ck_assert_int_eq(sqlite3_get_autocommit(db), 1);
+        must_be(other, 0);
+    }
+    /* Small ones, until there is no room for these either. */
+    while ((rc = history_commit(db, &n)) == SQLITE_OK && newest < 10000)
+        newest = n;
+    ck_assert_int_eq(rc, SQLITE_FULL);
+    if (!sqlite3_get_autocommit(db))
+        ck_assert_int_eq(run(db, "rollback"), SQLITE_OK);
+    must_be(db, newest);
+    must_be(other, newest);
+    make_space();
+    ck_assert_int_eq(history_commit(other, &n), SQLITE_OK);
+    ck_assert_int_eq(history_commit(db, &n), SQLITE_OK);
+    ck_assert_int_eq(n, newest + 2);
+    ck_assert_int_eq(sqlite3_close(other), SQLITE_OK);
+    ck_assert_int_eq(sqlite3_close(db), SQLITE_OK);
+    must_be_in_the_file(newest + 2);
+}
+END_TEST
+
 START_TEST(a_full_disk_has_no_room_to_connect)
 {
     sqlite3 *db = make_database("");
@@ -215,6 +251,7 @@ main(void)
     tcase_add_checked_fixture(tcase, enter, leave);
     tcase_add_test(tcase, a_store_that_cannot_grow_refuses_the_transaction);
     tcase_add_test(tcase, commits_wait_for_space_on_the_disk);
+    tcase_add_test(tcase, a_log_that_cannot_grow_refuses_the_transaction);
     tcase_add_test(tcase, a_full_disk_has_no_room_to_connect);
     suite_add_tcase(suite, tcase);
     runner = srunner_create(suite);

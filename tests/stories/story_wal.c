@@ -1,13 +1,9 @@
 /*
- * Promises in WAL mode, with several processes: a mixed fleet of stock SQLite and Lockstep loses nothing, in the midst
- * of kills; who is stopped is waited for no longer than allowed; a leader that stops in mid-sync holds up nobody; a
- * failed sync fails every process.
+ * Promises in WAL mode, with several processes: a stock process that is killed in mid-commit is rolled back; who is stopped
+ * is waited for no longer than allowed; a leader that stops in mid-sync holds up nobody; a failed sync fails every
+ * process.  (Many at once: story_wal_fleet.c.)
  *
- * Half of the actors open the file with vfs=unix: they know nothing of Lockstep, checkpoint by themselves, and die in
- * the middle of commits like the others.  The books must add up, by all of them and by stock SQLite at the end.
- *
- * Made to fail by: answering COMMIT before the sync and dropping the frames (ledger_check() finds the commit missing);
- * giving up a stock writer's WRITE (torn books); never taking leadership over (20 s of waiting).
+ * Made to fail by: giving up a stock writer's WRITE (torn books); never taking leadership over (20 s of waiting).
  */
 #include <check.h>
 #include <stdio.h>
@@ -20,12 +16,10 @@
 
 #include "harness/stage.h"
 
-#define ACTORS 8
 #define STOCK "&vfs=unix"
 #define WAIT_MS 400
 #define SLACK_MS 3000
 
-static uint32_t seed;
 static struct stage stage;
 
 static int64_t
@@ -62,82 +56,8 @@ retire(struct actor **actors, size_t n)
 }
 
 /* ------------------------------------------------------------------------------------------------
- * The mixed fleet
+ * Beside stock SQLite
  * --------------------------------------------------------------------------------------------- */
-
-static struct actor *fleet[ACTORS];
-static unsigned kills, stock_kills;
-
-static bool
-is_stock(unsigned i)
-{
-    return i % 2 == 1;
-}
-
-static void
-enter(unsigned i, uint32_t *random)
-{
-    fleet[i] = stage_enter(&stage, i + 1, is_stock(i) ? STOCK : "&max_lag=20");
-    actor_must(fleet[i], "seed %u", books_random(random));
-    actor_must(fleet[i], "timeout 20000");
-    if (i >= ACTORS - 2)
-        actor_tell(fleet[i], "watch 0");
-    else
-        actor_tell(fleet[i], "transact %c 0", "maf"[i / 2 % 3]);
-}
-
-static void
-kill_one(uint32_t *random)
-{
-    struct timespec instant = {.tv_nsec = books_random(random) % 3000000};
-    size_t now = ledger_drain(stage.ledger), more = 1 + books_random(random) % 30;
-    unsigned victim = books_random(random) % ACTORS, i;
-    char when[40];
-    snprintf(when, sizeof when, "kill %u", kills + 1);
-    ck_assert_msg(ledger_wait(stage.ledger, now + more, ACTOR_PATIENCE_MS) >= now + more,
-                  "%s: no commits any more", when);
-    nanosleep(&instant, NULL);
-    for (i = 0; i < ACTORS; i++)
-        if (actor_answers(fleet[i], 0))
-            ck_abort_msg("%s: actor %u gave up: %d %s", when, i + 1, actor_hear(fleet[i]),
-                         actor_text(fleet[i]));
-    actor_finish(fleet[victim]);
-    kills++;
-    stock_kills += is_stock(victim);
-    if (books_random(random) % 4 == 0)
-        stage_stock_may_read(&stage, when);
-    enter(victim, random);
-}
-
-START_TEST(a_mixed_fleet_in_the_midst_of_kills_loses_nothing)
-{
-    uint32_t random = seed | 1u;
-    unsigned i, goal = getenv("LKS_SOAK") != NULL ? 600 : 12;
-    printf("seed %u\n", seed);
-    fflush(stdout);
-    found();
-    for (i = 0; i < ACTORS; i++)
-        enter(i, &random);
-    while (kills < goal)
-        kill_one(&random);
-    for (i = 0; i < ACTORS; i++)
-        actor_tell(fleet[i], "use 0");
-    for (i = 0; i < ACTORS; i++) {
-        int code;
-        while (!actor_answers(fleet[i], 50))
-            (void)ledger_drain(stage.ledger);
-        code = actor_hear(fleet[i]);
-        ck_assert_msg(code == 0, "actor %u: %d %s", i + 1, code, actor_text(fleet[i]));
-        ck_assert_int_eq(actor_hear(fleet[i]), 0);
-    }
-    for (i = 0; i < ACTORS; i++)
-        stage_audit(&stage, fleet[i], "at the end");
-    printf("%u kills, %u of stock processes; %zu commits acknowledged\n", kills, stock_kills,
-           ledger_drain(stage.ledger));
-    ck_assert_uint_gt(stock_kills, 0);
-    retire(fleet, ACTORS);
-}
-END_TEST
 
 /* A stock process dies between the frames of a transaction that does not fit its cache. */
 START_TEST(a_stock_process_killed_in_mid_commit_is_rolled_back)
@@ -359,17 +279,13 @@ START_TEST(a_failed_sync_fails_the_commits_of_every_process)
 END_TEST
 
 int
-main(int argc, char **argv)
+main(void)
 {
     Suite *suite = suite_create("story_wal");
     TCase *tcase = tcase_create("wal");
     SRunner *runner;
     int failed;
-    const char *given = argc == 3 && strcmp(argv[1], "--seed") == 0 ? argv[2] : getenv("LKS_SEED");
-    seed = given != NULL ? (uint32_t)strtoul(given, NULL, 10)
-                         : (uint32_t)time(NULL) * 2654435761u ^ (uint32_t)getpid();
-    tcase_set_timeout(tcase, getenv("LKS_SOAK") != NULL ? 3600 : 120);
-    tcase_add_test(tcase, a_mixed_fleet_in_the_midst_of_kills_loses_nothing);
+    tcase_set_timeout(tcase, 120);
     tcase_add_test(tcase, a_stock_process_killed_in_mid_commit_is_rolled_back);
     tcase_add_test(tcase, a_stopped_writer_is_named_and_waited_for_no_longer_than_allowed);
     tcase_add_test(tcase, a_leader_stopped_in_mid_sync_holds_up_nobody);

@@ -187,7 +187,35 @@ take_over(struct scene *s)
     return died(s);
 }
 
-static bool (*const scenes[])(struct scene *) = {crowd, alone, lagging, broken_disk, beside_stock, take_over};
+/* The worker, another process, is stopped: the victim's thread keeps the lag. */
+static bool
+beside_stopped_worker(struct scene *s)
+{
+    bool dead;
+    found(s);
+    s->helper = stage_enter(&s->stage, 2, "&max_lag=20");
+    actor_must(s->helper, "transact a 5");
+    s->victim = stage_enter(&s->stage, 3, "");
+    s->survivor = stage_enter(&s->stage, 4, "");
+    actor_must(s->survivor, "audit");
+    actor_must(s->victim, "audit");
+    actor_stop(s->helper);
+    arm(s);
+    actor_tell(s->victim, "transact a 5");
+    dead = died(s);
+    if (!dead) {
+        /* Its thread may be in time, and the order done. */
+        actor_tell(s->victim, "transact a 0");
+        if (!actor_answers(s->victim, 3000))
+            actor_tell(s->victim, "use 0");
+        dead = died(s);
+    }
+    actor_continue(s->helper);
+    return dead;
+}
+
+static bool (*const scenes[])(struct scene *) = {crowd,     alone,        lagging,  broken_disk,
+                                                 beside_stock, take_over, beside_stopped_worker};
 #define SCENES (sizeof scenes / sizeof scenes[0])
 
 static const struct {
@@ -195,6 +223,8 @@ static const struct {
     bool (*scene)(struct scene *);
 } points_of_a_log[] = {
     {"wal:", crowd},           {"groupsync:poisoned", broken_disk}, {"groupsync:", crowd},
+    {"checkpoint:late", beside_stopped_worker},
+    {"checkpoint:deputy", beside_stopped_worker},
     {"checkpoint:sync", lagging}, {"checkpoint:", crowd},    {"queue:returned", beside_stock},    {"queue:taken-over", take_over},
     {"queue:owned", crowd},    {"queue:entered", crowd},            {"client:cleared", alone},
     {"client:entered", alone}, {"attach:reserved", alone},          {"attach:made", alone},

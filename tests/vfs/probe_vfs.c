@@ -1,7 +1,8 @@
 #include "vfs/probe_vfs.h"
 
+#include <pthread.h>
 #include <sqlite3.h>
-#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,13 +11,26 @@ struct probe_file {
     sqlite3_file *real; /* follows */
     bool checkpoints;   /* it has CKPT */
     char kind;          /* 'd' the database, 'f' the log, 0 another */
+    struct log *log;    /* of a log */
 };
+
+/* A log, by its name; never freed. */
+struct log {
+    char name[200];
+    unsigned unsynced; /* writes since its last sync, under fault_mutex */
+};
+#define LOGS 8
 
 static sqlite3_vfs probe;
 static sqlite3_vfs *below;
 static _Thread_local char events[4096], told[4096];
 static _Thread_local size_t count;
-static _Atomic int failures;
+static _Atomic unsigned totals[256];
+static pthread_mutex_t fault_mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct probe_fault fault;
+static unsigned passed, hits;
+static struct log logs[LOGS];
+static int super_journal = -1;
 static void (*in_checkpoint)(void);
 
 static struct probe_file *
@@ -28,6 +42,7 @@ of(sqlite3_file *file)
 static void
 note(char event)
 {
+    totals[(unsigned char)event]++;
     if (event != 0 && count + 1 < sizeof events)
         events[count++] = event;
 }
@@ -41,10 +56,108 @@ probe_events(void)
     return told;
 }
 
+unsigned
+probe_total(char event)
+{
+    return totals[(unsigned char)event];
+}
+
+static struct log *
+find_log(const char *name)
+{
+    size_t i;
+    for (i = 0; i < LOGS - 1 && logs[i].name[0] != '\0' && strcmp(logs[i].name, name) != 0; i++)
+        ;
+    snprintf(logs[i].name, sizeof logs[i].name, "%s", name);
+    return &logs[i];
+}
+
+/* Of all logs; under fault_mutex. */
+static unsigned
+count_unsynced(void)
+{
+    unsigned n = 0;
+    size_t i;
+    for (i = 0; i < LOGS; i++)
+        n += logs[i].unsynced;
+    return n;
+}
+
+unsigned
+probe_unsynced(void)
+{
+    unsigned n;
+    pthread_mutex_lock(&fault_mutex);
+    n = count_unsynced();
+    pthread_mutex_unlock(&fault_mutex);
+    return n;
+}
+
+int
+probe_at_super_journal(void)
+{
+    int n;
+    pthread_mutex_lock(&fault_mutex);
+    n = super_journal;
+    super_journal = -1;
+    pthread_mutex_unlock(&fault_mutex);
+    return n;
+}
+
+static void
+note_unsynced(struct log *log, bool synced)
+{
+    if (log == NULL)
+        return;
+    pthread_mutex_lock(&fault_mutex);
+    log->unsynced = synced ? 0 : log->unsynced + 1;
+    pthread_mutex_unlock(&fault_mutex);
+}
+
+void
+probe_break(const struct probe_fault *what)
+{
+    pthread_mutex_lock(&fault_mutex);
+    fault = *what;
+    passed = hits = 0;
+    pthread_mutex_unlock(&fault_mutex);
+}
+
+void
+probe_mend(void)
+{
+    probe_break(&(struct probe_fault){.event = 0});
+}
+
+unsigned
+probe_hits(void)
+{
+    unsigned n;
+    pthread_mutex_lock(&fault_mutex);
+    n = hits;
+    pthread_mutex_unlock(&fault_mutex);
+    return n;
+}
+
 void
 probe_fail_syncs(int times)
 {
-    failures = times;
+    probe_break(&(struct probe_fault){.event = 's', .code = SQLITE_IOERR_FSYNC, .times = (unsigned)times});
+}
+
+/* SQLITE_OK, or the code with which this operation fails. */
+static int
+strikes(char event)
+{
+    int rc = SQLITE_OK;
+    pthread_mutex_lock(&fault_mutex);
+    if (event != 0 && event == fault.event && passed++ >= fault.after &&
+        (fault.times == 0 || hits < fault.times)) {
+        rc = fault.code;
+        hits++;
+    }
+    pthread_mutex_unlock(&fault_mutex);
+    return rc;
 }
 
 void
@@ -64,31 +177,44 @@ probe_close(sqlite3_file *file)
 static int
 probe_read(sqlite3_file *file, void *buf, int amount, sqlite3_int64 offset)
 {
-    return of(file)->real->pMethods->xRead(of(file)->real, buf, amount, offset);
+    int rc = strikes(of(file)->kind == 'f' ? 'r' : 0);
+    if (rc == SQLITE_IOERR_SHORT_READ) {
+        memset(buf, 0, (size_t)amount);
+        (void)of(file)->real->pMethods->xRead(of(file)->real, buf, amount / 2, offset);
+    }
+    return rc != SQLITE_OK ? rc : of(file)->real->pMethods->xRead(of(file)->real, buf, amount, offset);
 }
 
 static int
 probe_write(sqlite3_file *file, const void *buf, int amount, sqlite3_int64 offset)
 {
-    note(of(file)->kind == 'f' && offset == 0 ? 'h' : of(file)->kind);
-    return of(file)->real->pMethods->xWrite(of(file)->real, buf, amount, offset);
+    char event = of(file)->kind == 'f' && offset == 0 ? 'h' : of(file)->kind;
+    int rc = strikes(event);
+    note(event);
+    note_unsynced(of(file)->log, false);
+    if (rc != SQLITE_OK && amount > 1)
+        (void)of(file)->real->pMethods->xWrite(of(file)->real, buf, amount / 2, offset);
+    return rc != SQLITE_OK ? rc : of(file)->real->pMethods->xWrite(of(file)->real, buf, amount, offset);
 }
 
 static int
 probe_truncate(sqlite3_file *file, sqlite3_int64 size)
 {
-    return of(file)->real->pMethods->xTruncate(of(file)->real, size);
+    int rc = strikes(of(file)->kind == 'f' ? 't' : 0);
+    return rc != SQLITE_OK ? rc : of(file)->real->pMethods->xTruncate(of(file)->real, size);
 }
 
 static int
 probe_sync(sqlite3_file *file, int flags)
 {
-    note(of(file)->kind == 'f' ? 's' : of(file)->kind == 'd' ? 'D' : 0);
-    if (of(file)->kind == 'f' && failures > 0) {
-        failures--;
-        return SQLITE_IOERR_FSYNC;
-    }
-    return of(file)->real->pMethods->xSync(of(file)->real, flags);
+    char event = of(file)->kind == 'f' ? 's' : of(file)->kind == 'd' ? 'D' : 0;
+    int rc = strikes(event);
+    note(event);
+    if (rc == SQLITE_OK)
+        rc = of(file)->real->pMethods->xSync(of(file)->real, flags);
+    if (rc == SQLITE_OK)
+        note_unsynced(of(file)->log, true);
+    return rc;
 }
 
 static int
@@ -218,6 +344,9 @@ probe_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags, in
     p->real->pMethods = NULL;
     p->checkpoints = false;
     p->kind = (flags & SQLITE_OPEN_WAL) != 0 ? 'f' : (flags & SQLITE_OPEN_MAIN_DB) != 0 ? 'd' : 0;
+    pthread_mutex_lock(&fault_mutex);
+    p->log = p->kind == 'f' ? find_log(name) : NULL;
+    pthread_mutex_unlock(&fault_mutex);
     rc = below->xOpen(below, name, p->real, flags, out_flags);
     file->pMethods = p->real->pMethods != NULL ? &probe_methods : NULL;
     return rc;
@@ -227,6 +356,10 @@ static int
 probe_delete(sqlite3_vfs *vfs, const char *name, int sync_dir)
 {
     (void)vfs;
+    pthread_mutex_lock(&fault_mutex);
+    if (strstr(name, "-mj") != NULL)
+        super_journal = (int)count_unsynced();
+    pthread_mutex_unlock(&fault_mutex);
     return below->xDelete(below, name, sync_dir);
 }
 

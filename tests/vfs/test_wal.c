@@ -4,7 +4,9 @@
  *
  * Made to fail by: putting off the sync of the header (no `s` between `h` and `f`); putting off under CKPT; drawing
  * the ticket and not waiting for it (no `s` after `w`); not poisoning; taking the guard of the reset away
- * (frames_are_lost_without_the_guard() is that, on a stock writer).
+ * (frames_are_lost_without_the_guard() is that, on a stock writer); not marking the end of a commit (automatic
+ * checkpoints are made), or not looking at the mark (those that are asked for are refused); a
+ * background that tries over a poisoned log what it cannot do (it takes a whole processor), or can (it makes checkpoints).
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -213,6 +215,45 @@ START_TEST(a_failed_sync_fails_its_commit_and_every_later_one_until_all_have_lef
 }
 END_TEST
 
+static int64_t
+cpu_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* Commits wait to be synced and to be written back, and neither can be done. */
+START_TEST(over_a_poisoned_log_the_background_sleeps)
+{
+    sqlite3 *db = make("max_lag=20"), *reader = open_ours("a.db", "");
+    int64_t begin, cpu;
+    uint64_t passes;
+    must(reader, "begin; select count(*) from t");
+    must(db, "pragma synchronous = normal");
+    if (_i == 1)
+        must(db, "insert into t(v) values(randomblob(4200000))");
+    must(db, "insert into t(v) values('begins the log')");
+    must(db, "pragma lockstep_flush");
+    probe_fail_syncs(1);
+    must(db, "insert into t(v) values('nobody waits')");
+    for (begin = now_ms(); !logged("a sync of its log failed");)
+        ck_assert_int_lt(now_ms() - begin, 5000);
+    must(reader, "commit");
+    ck_assert_uint_lt(info(db).durable, info(db).committed);
+    passes = info(db).checkpoints;
+    /* Much longer than it backs off. */
+    begin = now_ms();
+    cpu = cpu_ms();
+    usleep(1500000);
+    ck_assert_msg(cpu_ms() - cpu < (now_ms() - begin) / 3, "%lld ms of %lld", (long long)(cpu_ms() - cpu),
+                  (long long)(now_ms() - begin));
+    ck_assert_uint_eq(info(db).checkpoints, passes);
+    close_db(reader);
+    close_db(db);
+}
+END_TEST
+
 /* ------------------------------------------------------------------------------------------------
  * The reset of the log
  * --------------------------------------------------------------------------------------------- */
@@ -327,6 +368,88 @@ START_TEST(with_checkpoint_off_nobody_checkpoints_but_who_is_told_to)
 }
 END_TEST
 
+static int
+checkpoint_now(sqlite3 *db)
+{
+    return sqlite3_wal_checkpoint_v2(db, "main", SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+}
+
+/* The commit made no checkpoint of its own; the one that is asked for at once is made. */
+static void
+check_asked_for(sqlite3 *db, const char *what)
+{
+    const char *text = events();
+    int rc;
+    ck_assert_msg(strchr(text, 'w') != NULL && strchr(text, 'C') == NULL, "%s: %s", what, text);
+    rc = checkpoint_now(db);
+    text = events();
+    ck_assert_msg(rc == SQLITE_OK && strchr(text, 'd') != NULL, "%s: %d, %s", what, rc, text);
+    must(db, "insert into t(v) values(randomblob(4200000))"); /* more than 1000 frames again */
+    (void)events();
+}
+
+/* In the ways in which a commit may end; with SQLite's automatic checkpoint in between, and without. */
+START_TEST(a_checkpoint_right_after_a_commit_is_told_from_the_automatic_one)
+{
+    sqlite3 *db = make("checkpoint=off");
+    sqlite3_stmt *insert, *returning;
+    if (_i == 1)
+        ck_assert_int_eq(sqlite3_wal_autocheckpoint(db, 0), SQLITE_OK);
+    ck_assert_int_eq(sqlite3_prepare_v2(db, "insert into t(v) values(1)", -1, &insert, NULL), SQLITE_OK);
+    ck_assert_int_eq(sqlite3_prepare_v2(db, "insert into t(v) values(1), (2) returning v", -1, &returning, NULL),
+                     SQLITE_OK);
+    must(db, "insert into t(v) values(randomblob(4200000))");
+    (void)events();
+    must(db, "insert into t(v) values(1)");
+    check_asked_for(db, "a statement that is gone");
+    must(db, "begin; insert into t(v) values(1); insert into t(v) values(2)");
+    must(db, "commit");
+    check_asked_for(db, "COMMIT");
+    ck_assert_int_eq(sqlite3_step(insert), SQLITE_DONE);
+    check_asked_for(db, "a statement that is done");
+    ck_assert_int_eq(sqlite3_step(insert), SQLITE_DONE);
+    ck_assert_int_eq(sqlite3_reset(insert), SQLITE_OK);
+    check_asked_for(db, "a statement that was reset");
+    ck_assert_int_eq(sqlite3_step(returning), SQLITE_ROW);
+    ck_assert_int_eq(sqlite3_step(returning), SQLITE_ROW);
+    ck_assert_int_eq(sqlite3_step(returning), SQLITE_DONE);
+    check_asked_for(db, "a statement with rows");
+    must(db, "pragma synchronous = normal; insert into t(v) values(1)");
+    check_asked_for(db, "NORMAL");
+    must(db, "insert into t(v) values(1)");
+    (void)events();
+    ck_assert(strncmp(must(db, "pragma wal_checkpoint"), "0|", 2) == 0);
+    ck_assert(strchr(events(), 'd') != NULL);
+    /* The mark is not the application's to see. */
+    must(db, "insert into t(v) values(randomblob(4200000))");
+    ck_assert_int_eq(sqlite3_step(insert), SQLITE_DONE);
+    ck_assert_int_eq(sqlite3_errcode(db), SQLITE_DONE);
+    sqlite3_finalize(insert);
+    ck_assert_int_eq(sqlite3_errcode(db), SQLITE_OK);
+    sqlite3_finalize(returning);
+    close_db(db);
+}
+END_TEST
+
+START_TEST(commits_to_two_databases_make_no_automatic_checkpoint_of_either)
+{
+    sqlite3 *db = make("checkpoint=off");
+    const char *text;
+    must(db, "attach 'file:b.db?vfs=lockstep&checkpoint=off' as b; pragma b.journal_mode = wal;"
+             "create table b.u(v)");
+    must(db, "begin; insert into t(v) values(randomblob(4200000)); insert into u values(randomblob(4200000)); commit");
+    (void)events();
+    must(db, "begin; insert into t(v) values(1); insert into u values(1)");
+    must(db, "commit");
+    text = events();
+    ck_assert_msg(strchr(text, 'w') != NULL && strchr(text, 'C') == NULL, "%s", text);
+    ck_assert_int_eq(sqlite3_wal_checkpoint_v2(db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL), SQLITE_OK);
+    ck_assert_int_eq(file_size("a.db-wal"), 0);
+    ck_assert_int_eq(file_size("b.db-wal"), 0);
+    close_db(db);
+}
+END_TEST
+
 START_TEST(the_status_says_which_reader_holds_the_log_back)
 {
     sqlite3 *db = make(""), *reader = open_ours("a.db", "");
@@ -432,10 +555,13 @@ make_suite(void)
     tcase_add_test(tcase, the_syncs_of_a_checkpoint_are_never_put_off);
     tcase_add_test(tcase, in_exclusive_locking_mode_nothing_is_put_off);
     tcase_add_test(tcase, a_failed_sync_fails_its_commit_and_every_later_one_until_all_have_left);
+    tcase_add_loop_test(tcase, over_a_poisoned_log_the_background_sleeps, 0, 2);
     tcase_add_test(tcase, a_checkpoint_that_meets_a_reset_loses_nothing);
     tcase_add_test(tcase, frames_are_lost_without_the_guard);
     tcase_add_test(tcase, checkpoints_run_in_the_background_and_the_log_is_reused);
     tcase_add_test(tcase, with_checkpoint_off_nobody_checkpoints_but_who_is_told_to);
+    tcase_add_loop_test(tcase, a_checkpoint_right_after_a_commit_is_told_from_the_automatic_one, 0, 2);
+    tcase_add_test(tcase, commits_to_two_databases_make_no_automatic_checkpoint_of_either);
     tcase_add_test(tcase, the_status_says_which_reader_holds_the_log_back);
     tcase_add_test(tcase, a_normal_commit_is_durable_within_the_lag);
     tcase_add_test(tcase, the_checkpointer_is_in_nobody_s_way);

@@ -1,0 +1,267 @@
+/*
+ * Promise: in WAL mode a NORMAL commit is synced within max_lag, by whatever process, also if the one that made it does
+ * nothing more, and the one whose thread is at work is stopped or dies meanwhile; and whoever waits for a commit
+ * has it durable, whatever was asked for when it was made.
+ *
+ * The test looks at the coordination file from outside, so nothing that it does makes anybody sync.
+ *
+ * Made to fail by: no deputy (never synced, when the worker is stopped or killed); a thread that is not woken when it
+ * sleeps for long; a thread for everybody; a dead deputy that the worker does not look for, or that reaping does not forget.
+ */
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <lockstep/inspect.h>
+
+#include "harness/stage.h"
+
+#define LAG_MS 400
+#define LAG "&max_lag=400"
+/* For the sync, and for a busy machine. */
+#define SLACK_MS 4000
+#define HOUR "&max_lag=3600000"
+
+static struct stage stage;
+/* The worker, and who commits and then is quiet. */
+static struct actor *worker, *quiet;
+
+static int64_t
+now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static struct lockstep_db_info
+look(void)
+{
+    struct lockstep_inspection *in;
+    struct lockstep_db_info info;
+    ck_assert_int_eq(lockstep_inspect_open(stage.path, &in), LOCKSTEP_OK);
+    ck_assert_int_eq(lockstep_inspect_database(in)->coordination, LOCKSTEP_COORD_LIVE);
+    info = lockstep_inspect_database(in)->info;
+    lockstep_inspect_close(in);
+    return info;
+}
+
+/* Both are connected; the first has the thread that works. */
+static void
+enter(const char *parameters)
+{
+    stage_open(&stage);
+    worker = stage_enter(&stage, 1, parameters);
+    actor_must(worker, "exec PRAGMA journal_mode=WAL");
+    actor_must(worker, "make");
+    actor_must(worker, "exec CREATE TABLE extra(v)");
+    actor_must(worker, "transact a 3");
+    for (int64_t begin = now_ms(); stage_worker(&stage) != actor_pid(worker);)
+        ck_assert_int_lt(now_ms() - begin, ACTOR_PATIENCE_MS);
+    quiet = stage_enter(&stage, 2, parameters);
+    actor_must(quiet, "audit");
+}
+
+static void
+leave(void)
+{
+    if (!actor_ended(worker)) {
+        stage_audit(&stage, worker, "at the end");
+        actor_must(worker, "close");
+    }
+    stage_audit(&stage, quiet, "at the end");
+    actor_must(quiet, "close");
+    actor_finish(worker);
+    actor_finish(quiet);
+    stage_left_clean(&stage, "at the end");
+    stage_close(&stage);
+}
+
+/* The commits of before a moment are durable within the lag. */
+static void
+synced_in_time(uint64_t ticket, int64_t begin, const char *when)
+{
+    int64_t took;
+    while (look().durable < ticket && now_ms() - begin < LAG_MS + SLACK_MS)
+        usleep(1000);
+    took = now_ms() - begin;
+    ck_assert_msg(look().durable >= ticket, "%s: not durable after %lld ms", when, (long long)took);
+    printf("%s: durable after %lld ms, max_lag %d\n", when, (long long)took, LAG_MS);
+}
+
+enum fate { GOES_ON, STOPPED, KILLED };
+static const char *const fates[] = {"goes on", "is stopped", "is killed"};
+
+static void
+strike(enum fate fate)
+{
+    if (fate == STOPPED)
+        actor_stop(worker);
+    else if (fate == KILLED)
+        actor_kill(worker);
+}
+
+START_TEST(a_commit_of_a_process_that_is_quiet_afterwards_is_synced_in_time)
+{
+    enum fate fate = (enum fate)(_i % 3);
+    bool before = _i >= 3;
+    uint64_t ticket, syncs;
+    char when[80];
+    int64_t begin;
+    snprintf(when, sizeof when, "the worker %s %s", fates[fate], before ? "before the commit" : "after it");
+    enter(LAG);
+    /* What came before is durable, and nothing else is under way. */
+    actor_must(quiet, "exec PRAGMA lockstep_flush");
+    if (before) {
+        /* It has a thread of its own already, which sleeps for long. */
+        actor_must(quiet, "transact a 1");
+        actor_must(quiet, "exec PRAGMA lockstep_flush");
+        strike(fate);
+    }
+    syncs = look().syncs;
+    begin = now_ms();
+    actor_must(quiet, "transact a 3");
+    ticket = look().committed;
+    if (!before)
+        strike(fate);
+    synced_in_time(ticket, begin, when);
+    ck_assert_uint_gt(look().syncs, syncs);
+    if (fate == STOPPED)
+        actor_continue(worker);
+    leave();
+}
+END_TEST
+
+/*
+ * The thread of a process that is not the worker sleeps for a second while there is nothing to do; its committer wakes it.
+ * Whether it slept is chance, so there are many commits; a few may be late, on a busy machine.
+ */
+START_TEST(a_thread_that_sleeps_for_long_is_woken_by_a_commit)
+{
+    unsigned i, late = 0;
+    enter("&max_lag=20");
+    actor_must(quiet, "transact a 1");
+    actor_must(quiet, "exec PRAGMA lockstep_flush");
+    actor_stop(worker);
+    for (i = 0; i < 12; i++) {
+        int64_t begin;
+        uint64_t ticket;
+        usleep(60000); /* it goes to sleep meanwhile; if not, nothing is shown */
+        begin = now_ms();
+        actor_must(quiet, "transact a 1");
+        ticket = look().committed;
+        while (look().durable < ticket && now_ms() - begin < SLACK_MS)
+            usleep(1000);
+        ck_assert_uint_ge(look().durable, ticket);
+        late += now_ms() - begin > 200;
+    }
+    printf("%u of 12 later than 200 ms\n", late);
+    ck_assert_uint_le(late, 3);
+    actor_continue(worker);
+    leave();
+}
+END_TEST
+
+static int
+threads_of(const struct actor *actor)
+{
+    char path[64], line[200];
+    int threads = 0;
+    FILE *status;
+    snprintf(path, sizeof path, "/proc/%d/status", (int)actor_pid(actor));
+    status = fopen(path, "re");
+    ck_assert_ptr_nonnull(status);
+    while (fgets(line, sizeof line, status) != NULL)
+        (void)sscanf(line, "Threads: %d", &threads);
+    fclose(status);
+    return threads;
+}
+
+/* A second thread costs a process a fifth of its rate: there are a worker and a deputy, and one that died is replaced. */
+START_TEST(there_is_one_deputy_and_a_dead_one_is_replaced)
+{
+    struct actor *third;
+    uint64_t ticket;
+    int64_t begin;
+    int plain;
+    enter(LAG);
+    third = stage_enter(&stage, 3, LAG);
+    plain = threads_of(third); /* a sanitizer may have one of its own */
+    actor_must(quiet, "transact a 3");
+    actor_must(third, "transact m 30");
+    actor_must(third, "transact a 3");
+    ck_assert_int_eq(threads_of(quiet), plain + 1);
+    ck_assert_int_eq(threads_of(third), plain);
+    actor_kill(quiet);
+    for (begin = now_ms(); threads_of(third) == plain;) {
+        ck_assert_int_lt(now_ms() - begin, ACTOR_PATIENCE_MS);
+        actor_must(third, "transact a 1");
+        (void)ledger_drain(stage.ledger);
+        usleep(20000); /* so that no long backlog gives it a thread */
+    }
+    printf("a dead deputy was replaced after %lld ms\n", (long long)(now_ms() - begin));
+    actor_must(third, "exec PRAGMA lockstep_flush");
+    actor_stop(worker);
+    begin = now_ms();
+    actor_must(third, "transact a 3");
+    ticket = look().committed;
+    synced_in_time(ticket, begin, "the worker is stopped, and the first deputy dead");
+    actor_continue(worker);
+    actor_finish(quiet);
+    quiet = third;
+    leave();
+}
+END_TEST
+
+/* No lag is due in an hour: only who waits has it synced, itself or another. */
+START_TEST(whoever_waits_for_a_commit_has_it_durable_at_each_level)
+{
+    static const char *const levels[] = {"OFF", "NORMAL", "FULL"};
+    uint64_t ticket;
+    int level;
+    enter(HOUR);
+    for (level = 0; level < 3; level++) {
+        actor_must(quiet, "exec PRAGMA synchronous=%s; INSERT INTO extra VALUES(1)", levels[level]);
+        ticket = look().committed;
+        if (level == 2)
+            ck_assert_uint_ge(look().durable, ticket);
+        else
+            ck_assert_msg(look().durable < ticket, "%s: durable (%llu of %llu) though nobody has waited", levels[level],
+                          (unsigned long long)look().durable, (unsigned long long)ticket);
+        /* Another process, which has read it. */
+        if (level == 0) {
+            actor_must(worker, "read SELECT n FROM total");
+            actor_must(worker, "exec PRAGMA lockstep_wait");
+        } else {
+            actor_must(quiet, "read PRAGMA lockstep_ticket");
+            actor_must(quiet, "exec PRAGMA lockstep_wait=%s", actor_text(quiet));
+        }
+        ck_assert_uint_ge(look().durable, ticket);
+        actor_must(quiet, "exec PRAGMA lockstep_flush");
+    }
+    leave();
+}
+END_TEST
+
+int
+main(void)
+{
+    Suite *suite = suite_create("story_wal_lag");
+    TCase *tcase = tcase_create("lag");
+    SRunner *runner;
+    int failed;
+    tcase_set_timeout(tcase, 120);
+    tcase_add_loop_test(tcase, a_commit_of_a_process_that_is_quiet_afterwards_is_synced_in_time, 0, 6);
+    tcase_add_test(tcase, a_thread_that_sleeps_for_long_is_woken_by_a_commit);
+    tcase_add_test(tcase, there_is_one_deputy_and_a_dead_one_is_replaced);
+    tcase_add_test(tcase, whoever_waits_for_a_commit_has_it_durable_at_each_level);
+    suite_add_tcase(suite, tcase);
+    runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
