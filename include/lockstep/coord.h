@@ -31,8 +31,8 @@ enum lockstep_status {
     LOCKSTEP_IOERR,    /* the system refused a read, write or sync */
     LOCKSTEP_NOMEM,    /* out of memory or of entries in a shared table */
     LOCKSTEP_CANTOPEN, /* the file or its coordination file cannot be opened */
-    LOCKSTEP_CORRUPT,  /* the coordination file is damaged */
-    LOCKSTEP_FORMAT,   /* the coordination file is of another version or kind of build */
+    LOCKSTEP_CORRUPT,  /* the coordination file, or the list of free blocks, is damaged */
+    LOCKSTEP_FORMAT,   /* the coordination file, or that list, is of another version or kind of build */
     LOCKSTEP_READONLY, /* no permission to write */
     LOCKSTEP_NOTSTORE, /* the file is a database in WAL mode: not for the store */
     LOCKSTEP_MISUSE    /* wrong call, or a handle that was carried across fork() */
@@ -143,6 +143,55 @@ enum lockstep_status lockstep_conn_rollback(struct lockstep_conn *conn);
 /* Ends the transaction (rolls back what was not committed). */
 void lockstep_conn_end(struct lockstep_conn *conn);
 uint64_t lockstep_conn_snapshot(const struct lockstep_conn *conn);
+
+/* ------------------------------------------------------------------------------------------------
+ * Blocks of the file, for engines that write in new places and free the old ones: LSM1's freelist.
+ *
+ * Block n is bytes [n * block_size, (n + 1) * block_size) of the file; block 0 is the application's head and never handed
+ * out.  The list of free blocks is in the file, in blocks of its own behind a root record of 64 bytes in block 0, and is part
+ * of the transaction: it is committed, rolled back, and seen as of a snapshot.  A block that was freed is handed out again
+ * only when no transaction of any process uses a snapshot older than the commit that freed it, and that commit is durable
+ * (written, if nobody asks for more than OFF).  So a block may also be read and written beside the store.
+ *
+ * All of these: MISUSE outside of a transaction (of a write transaction, where it says "writing") or before
+ * lockstep_conn_block_open(); FORMAT if there is no list at the root, CORRUPT if it is damaged, and the errors of reading
+ * and writing.  After any of these in a write transaction but MISUSE, roll it back: commit would refuse.
+ */
+#define LOCKSTEP_BLOCK_ROOT_BYTES 64
+
+struct lockstep_block_info {
+    uint32_t block_size; /* bytes */
+    uint32_t nodes;      /* blocks that the list itself is in */
+    uint64_t blocks;     /* of the file, with block 0 */
+    uint64_t free;       /* entries of the list */
+    uint64_t usable;     /* of these, what could be handed out now */
+};
+
+/*
+ * Makes an empty list at `root`, a byte offset in block 0; what the file has up to now stays the application's.
+ * block_size: 512 to 67108864, a power of two.  Writing.  Opens it, too.
+ */
+enum lockstep_status lockstep_conn_block_format(struct lockstep_conn *conn, uint64_t root, uint32_t block_size);
+/* Says where the root is, once for each connection.  Reads nothing. */
+enum lockstep_status lockstep_conn_block_open(struct lockstep_conn *conn, uint64_t root);
+/*
+ * A block to write to: the lowest that may be used, else one more at the end of the file; its content is undefined.
+ * below: if not 0, only one with a lower number will do, and *out_block is 0 when there is none.  Writing.
+ */
+enum lockstep_status lockstep_conn_block_alloc(struct lockstep_conn *conn, uint64_t below, uint64_t *out_block);
+/* Frees a block as of this commit.  MISUSE: it is free, or the list's, or not in the file.  Writing. */
+enum lockstep_status lockstep_conn_block_free(struct lockstep_conn *conn, uint64_t block);
+/* Gives back what was allocated in this transaction: usable at once.  MISUSE: it was not.  Writing. */
+enum lockstep_status lockstep_conn_block_refree(struct lockstep_conn *conn, uint64_t block);
+/* 1: allocated in this transaction, so it may be overwritten.  0: not, or wrong call. */
+int lockstep_conn_block_is_new(const struct lockstep_conn *conn, uint64_t block);
+/* Gives free blocks at the end of the file back, as far as they may be used.  *out_blocks: how many stay.  Writing. */
+enum lockstep_status lockstep_conn_block_trim(struct lockstep_conn *conn, uint64_t *out_blocks);
+/* freed: the ticket that freed it; 0: usable at once.  Returns 0 to go on.  Must not call lockstep_conn_block_...() */
+typedef int (*lockstep_block_fn)(void *arg, uint64_t block, uint64_t freed);
+/* Calls fn for each free block, this transaction's included, by rising number or, `reverse` not 0, by falling. */
+enum lockstep_status lockstep_conn_block_walk(struct lockstep_conn *conn, int reverse, lockstep_block_fn fn, void *arg);
+enum lockstep_status lockstep_conn_block_info(struct lockstep_conn *conn, struct lockstep_block_info *out_info);
 
 #ifdef __cplusplus
 }

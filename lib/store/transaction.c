@@ -10,6 +10,7 @@
 #include "coord/client.h"
 #include "coord/freelist.h"
 #include "os/futex.h"
+#include "store/blocklist.h"
 #include "store/dbfile.h"
 #include "store/pagetable.h"
 #include "store/reunit.h"
@@ -58,6 +59,7 @@ lks_conn_close(struct lockstep_conn *conn)
     }
     if (conn->file != NULL && !conn->file_lent)
         conn->db->io->close(conn->file);
+    lks_blocklist_free(conn->blocklist);
     free(conn->blocks);
     free(conn);
 }
@@ -528,6 +530,7 @@ lks_conn_discard(struct lockstep_conn *conn)
             lks_log(LKS_ERROR, "%s: %s is damaged inside: a block that was written is in no chain",
                     conn->db->path, conn->db->coord_path);
     }
+    lks_blocklist_discard(conn->blocklist);
     conn->dirty = false;
     conn->size = conn->reader.size;
 }

@@ -24,6 +24,8 @@
 #include "coord/reader.h"
 #include "store/store.h"
 
+struct lks_blocklist;
+
 struct lockstep_conn {
     struct lockstep_db *db;
     struct lks_io_file *file;  /* for what is not in the store; opened when needed unless lent */
@@ -38,6 +40,7 @@ struct lockstep_conn {
     uint32_t *blocks;             /* of this transaction, for rollback */
     size_t block_count, block_capacity;
     uint32_t scans_left;          /* transactions until the slots are scanned again */
+    struct lks_blocklist *blocklist; /* NULL: the application keeps none; store/blocklist.c */
 };
 
 /* `file`: where to read what is not in the store; NULL: the connection opens its own. */
