@@ -89,6 +89,15 @@ lockstep_conn_begin(struct lockstep_conn *conn)
     return lks_conn_begin(conn);
 }
 
+enum lockstep_status
+lockstep_conn_begin_at(struct lockstep_conn *conn, uint64_t snapshot)
+{
+    if (!conn_usable(conn) || conn->reader.snapshot != 0 || snapshot == 0 ||
+        snapshot > lks_a64_acquire(&conn->db->shm->state.committed))
+        return LOCKSTEP_MISUSE;
+    return lks_conn_begin_at(conn, snapshot);
+}
+
 /* One more try, on the newest snapshot, if this transaction has not begun on another. */
 static enum lockstep_status
 write_begin_waiting(struct lockstep_conn *conn, int wait_ms)

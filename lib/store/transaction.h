@@ -49,6 +49,8 @@ LKS_CHECKED enum lockstep_status lks_conn_open(struct lockstep_db *db, struct lk
 void lks_conn_close(struct lockstep_conn *conn);
 
 LKS_CHECKED enum lockstep_status lks_conn_begin(struct lockstep_conn *conn);
+/* On a snapshot that is the newest, or that a transaction of any process holds.  STALE: none does. */
+LKS_CHECKED enum lockstep_status lks_conn_begin_at(struct lockstep_conn *conn, uint64_t snapshot);
 /* Not waiting.  BUSY: lks_conn_wait(), end, begin, again.  STALE: end, begin, again. */
 LKS_CHECKED enum lockstep_status lks_conn_write_begin(struct lockstep_conn *conn);
 /*
