@@ -189,7 +189,6 @@ enum lockstep_lock {
     LOCKSTEP_LOCK_DMS1 = 0,      /* connects or leaves */
     LOCKSTEP_LOCK_DMS2 = 1,      /* is connected; exclusive: alone (single_process) */
     LOCKSTEP_LOCK_DMS3 = 2,      /* is connected, read-only */
-    LOCKSTEP_LOCK_ROTRANS = 3,   /* reads without a slot in shared memory */
     LOCKSTEP_LOCK_WORKER = 4,    /* writes behind */
     LOCKSTEP_LOCK_WORK = 6,      /* does the application's work: lockstep_conn_work_begin() */
     LOCKSTEP_LOCK_CLIENT = 16,   /* + slot: that client lives */

@@ -106,7 +106,7 @@ lockstep_conn_holds(const struct lockstep_conn *conn, uint32_t lock)
         return lks_work_held(conn->db, conn->reader.connection) ? LOCKSTEP_EXCLUSIVE : LOCKSTEP_UNLOCKED;
     if (lock == LOCKSTEP_LOCK_CLIENT + conn->db->client)
         return LOCKSTEP_EXCLUSIVE;
-    return lock <= LOCKSTEP_LOCK_WORKER
+    return lock <= LOCKSTEP_LOCK_DMS3 || lock == LOCKSTEP_LOCK_WORKER
                ? (enum lockstep_lock_mode)lks_lockset_mode(&conn->db->locks, (enum lks_lock_byte)lock)
                : LOCKSTEP_UNLOCKED;
 }
@@ -130,8 +130,8 @@ lockstep_conn_locks(const struct lockstep_conn *conn, char *buf, size_t size_byt
     static const char *const modes[] = {"", "shared", "exclusive"};
     struct line line = {buf, buf != NULL ? size_bytes : 0, 0};
     const uint32_t locks[] = {
-        LOCKSTEP_LOCK_DMS1, LOCKSTEP_LOCK_DMS2, LOCKSTEP_LOCK_DMS3, LOCKSTEP_LOCK_ROTRANS, LOCKSTEP_LOCK_WORKER,
-        LOCKSTEP_LOCK_WORK, conn_usable(conn) ? LOCKSTEP_LOCK_CLIENT + conn->db->client : 0, LOCKSTEP_LOCK_WRITER,
+        LOCKSTEP_LOCK_DMS1, LOCKSTEP_LOCK_DMS2, LOCKSTEP_LOCK_DMS3, LOCKSTEP_LOCK_WORKER, LOCKSTEP_LOCK_WORK,
+        conn_usable(conn) ? LOCKSTEP_LOCK_CLIENT + conn->db->client : 0, LOCKSTEP_LOCK_WRITER,
     };
     char text[24], name[16];
     int n;

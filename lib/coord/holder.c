@@ -8,7 +8,7 @@
 #include "coord/queue.h"
 
 _Static_assert(LOCKSTEP_LOCK_DMS1 == (int)LKS_BYTE_DMS1 && LOCKSTEP_LOCK_DMS2 == (int)LKS_BYTE_DMS2 &&
-                   LOCKSTEP_LOCK_DMS3 == (int)LKS_BYTE_DMS3 && LOCKSTEP_LOCK_ROTRANS == (int)LKS_BYTE_ROTRANS &&
+                   LOCKSTEP_LOCK_DMS3 == (int)LKS_BYTE_DMS3 &&
                    LOCKSTEP_LOCK_WORKER == (int)LKS_BYTE_WORKER && LOCKSTEP_LOCK_WORK == (int)LKS_BYTE_WORK &&
                    LOCKSTEP_LOCK_CLIENT == (int)LKS_BYTE_CLIENT0,
                "locks are called by their bytes");
@@ -20,7 +20,6 @@ lks_holder_lock_name(uint32_t lock, char buf[16])
     case LOCKSTEP_LOCK_DMS1: return "DMS1";
     case LOCKSTEP_LOCK_DMS2: return "DMS2";
     case LOCKSTEP_LOCK_DMS3: return "DMS3";
-    case LOCKSTEP_LOCK_ROTRANS: return "ROTRANS";
     case LOCKSTEP_LOCK_WORKER: return "WORKER";
     case LOCKSTEP_LOCK_WORK: return "WORK";
     case LOCKSTEP_LOCK_WRITER: return "WRITER";

@@ -355,24 +355,12 @@ settled_commit(const struct lks_shm_state *state)
     return durable;
 }
 
-/* Is somebody reading the file itself, by a snapshot that no slot shows? */
-static bool
-read_behind_our_back(struct lockstep_db *db)
-{
-    bool others = true;
-    if (db->alone)
-        return false;
-    return lks_lockset_others(&db->locks, LKS_BYTE_ROTRANS, LKS_LOCK_EXCLUSIVE, &others) != LOCKSTEP_OK || others;
-}
-
-/* Of what `horizon` shows: blocks freed by older commits than this one may be used.  0: none. */
+/* Of what `horizon` shows: blocks freed by older commits than this one may be used. */
 static uint64_t
-limit_of(struct lockstep_db *db, const struct lks_horizon *horizon)
+limit_of(const struct lockstep_db *db, const struct lks_horizon *horizon)
 {
-    uint64_t limit = settled_commit(&db->shm->state);
-    if (horizon->lowest < limit)
-        limit = horizon->lowest;
-    return read_behind_our_back(db) ? 0 : limit + 1;
+    uint64_t settled = settled_commit(&db->shm->state);
+    return (horizon->lowest < settled ? horizon->lowest : settled) + 1;
 }
 
 /* Holding WRITER. */

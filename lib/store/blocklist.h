@@ -7,7 +7,8 @@
  *
  * L1     a block is handed out only when no transaction of any process uses a snapshot older than the commit that freed it,
  *        and the state that a power cut would leave is not older either: so nobody, reading or after a recovery, misses
- *        what was in it.
+ *        what was in it.  Nor does who reads the file by itself: under the lock that it holds nothing is written behind,
+ *        so what it reads is `flushed`, and the block was free then.
  * L2     of blocks 1 to blocks - 1 each is either an entry, a node of the list, or the application's; never two of these.
  * L3     entries rise strictly by block through all nodes, no node but a single one is empty, and none is its own or another's entry.
  *

@@ -4,8 +4,6 @@
 #include <unistd.h>
 
 #include "api/apitest.h"
-#include "base/crashpoint.h"
-#include "shm/layout.h"
 #include "store/blocknode.h"
 
 #define ROOT 100
@@ -394,43 +392,6 @@ START_TEST(free_blocks_at_the_end_are_given_back_to_the_file_system)
 }
 END_TEST
 
-static void
-hold_rotrans(struct child *self)
-{
-    struct flock lock = {.l_type = F_RDLCK,
-                         .l_whence = SEEK_SET,
-                         .l_start = (off_t)(LKS_LOCK_BASE + LKS_BYTE_ROTRANS),
-                         .l_len = 1};
-    int fd = open("db-lockstep", O_RDWR | O_CLOEXEC);
-    child_check(fd >= 0 && fcntl(fd, F_SETLK, &lock) == 0);
-    child_step(self, 'h');
-}
-
-START_TEST(nothing_is_handed_out_again_while_somebody_reads_the_file_itself)
-{
-    struct child child;
-    uint64_t block;
-    make_list();
-    begin_write(conn);
-    block = take(0);
-    OK(lockstep_conn_block_refree(conn, block));
-    durable(commit(conn, LOCKSTEP_ASYNC));
-    child_start(&child, hold_rotrans);
-    child_await(&child, 'h');
-    begin_write(conn);
-    ck_assert_uint_ne(take(0), block);
-    OK(lockstep_conn_rollback(conn));
-    lockstep_conn_end(conn);
-    child_go(&child);
-    child_end(&child);
-    begin_write(conn);
-    ck_assert_uint_eq(take(0), block);
-    OK(lockstep_conn_rollback(conn));
-    lockstep_conn_end(conn);
-    close_all();
-}
-END_TEST
-
 /* Scribbles into one byte of the list, commits that, and asks a new connection for a block and a walk. */
 static void
 damage(uint64_t at, int by)
@@ -599,7 +560,6 @@ main(void)
     tcase_add_test(tcase, it_is_walked_both_ways_and_a_walk_can_be_ended);
     tcase_add_test(tcase, no_block_is_lost_or_handed_out_twice);
     tcase_add_test(tcase, free_blocks_at_the_end_are_given_back_to_the_file_system);
-    tcase_add_test(tcase, nothing_is_handed_out_again_while_somebody_reads_the_file_itself);
     tcase_add_test(tcase, a_damaged_list_is_an_error_and_never_a_loop);
     tcase_add_test(tcase, a_forged_list_is_an_error_and_never_a_loop);
     tcase_add_test(tcase, a_list_that_is_not_there_is_said_to_be_of_another_format);

@@ -84,6 +84,7 @@ START_TEST(a_test_of_a_lock_names_who_is_in_the_way_and_takes_nothing)
     ck_assert_int_eq(test_lock(LOCKSTEP_LOCK_SNAPSHOT, LOCKSTEP_SHARED, &h), LOCKSTEP_MISUSE);
     ck_assert_int_eq(test_lock(LOCKSTEP_LOCK_WRITER, LOCKSTEP_UNLOCKED, &h), LOCKSTEP_MISUSE);
     ck_assert_int_eq(test_lock(5, LOCKSTEP_SHARED, &h), LOCKSTEP_MISUSE);
+    ck_assert_int_eq(test_lock(3, LOCKSTEP_SHARED, &h), LOCKSTEP_MISUSE);
     ck_assert_int_eq(test_lock(LOCKSTEP_LOCK_CLIENT + 256, LOCKSTEP_SHARED, &h), LOCKSTEP_MISUSE);
     OK(lockstep_db_close(db));
 }
