@@ -33,6 +33,7 @@ static const char usage_text[] =
     "  -f, --full      a change is on the disk when the command has made it (each, of fill and load)\n"
     "  -j, --jobs N    processes of load; 4\n"
     "  -p, --progress  show how far load is, also if standard error is no terminal\n"
+    "  -s, --snapshot N  get, list and check read the snapshot N, which hold or another reader holds\n"
     "  -h, --help      this\n";
 
 int
@@ -235,17 +236,17 @@ main(int argc, char **argv)
 {
     static const struct option long_options[] = {
         {"full", no_argument, NULL, 'f'},     {"jobs", required_argument, NULL, 'j'},
-        {"progress", no_argument, NULL, 'p'}, {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
+        {"progress", no_argument, NULL, 'p'}, {"snapshot", required_argument, NULL, 's'},
+        {"help", no_argument, NULL, 'h'},     {NULL, 0, NULL, 0},
     };
     struct kv_options options = {.durability = LOCKSTEP_ASYNC, .wait_ms = 60000};
     static struct request request;
     const struct command *command;
-    unsigned long jobs = 4;
+    unsigned long jobs = 4, snapshot = 0;
     bool progress = isatty(STDERR_FILENO) == 1;
     int option;
 
-    while ((option = getopt_long(argc, argv, "+fj:ph", long_options, NULL)) != -1)
+    while ((option = getopt_long(argc, argv, "+fj:ps:h", long_options, NULL)) != -1)
         switch (option) {
         case 'f': options.durability = LOCKSTEP_FULL_SYNC; break;
         case 'p': progress = true; break;
@@ -255,6 +256,11 @@ main(int argc, char **argv)
                 break;
             fprintf(stderr, "kv: -j %s: 1 to 200 processes\n", optarg);
             return 2;
+        case 's':
+            if (read_number(optarg, &snapshot) && snapshot > 0)
+                break;
+            fprintf(stderr, "kv: -s %s: not the number of a snapshot\n", optarg);
+            return 2;
         default: return usage();
         }
     if (argc - optind < 2 || (command = find_command(argv[optind + 1])) == NULL)
@@ -262,9 +268,13 @@ main(int argc, char **argv)
     file = argv[optind];
     argv += optind + 2;
     argc -= optind + 2;
+    if (snapshot != 0 && strcmp(command->name, "get") != 0 && strcmp(command->name, "list") != 0 &&
+        strcmp(command->name, "check") != 0)
+        return usage();
     if (argc < command->arguments || argc > command->arguments + command->optional)
         return usage();
     options.create = command->creates;
+    options.snapshot = snapshot;
     lockstep_set_log(show_message, NULL);
     if ((strcmp(command->name, "fill") == 0 || strcmp(command->name, "load") == 0) && !read_number(argv[0], &request.to)) {
         fprintf(stderr, "kv: %s: not a number\n", argv[0]);

@@ -42,7 +42,8 @@ struct kv_bytes {
 struct kv_options {
     enum lockstep_durability durability;
     bool create;
-    int wait_ms; /* for the writer lock */
+    int wait_ms;       /* for the writer lock */
+    uint64_t snapshot; /* to read, if not 0: one that somebody holds */
 };
 
 struct kv {

@@ -70,7 +70,9 @@ begin_writing(struct kv *kv)
 enum lockstep_status
 kv_read(struct kv *kv, kv_job job, void *arg)
 {
-    enum lockstep_status status = lockstep_conn_begin(kv->conn);
+    enum lockstep_status status = kv->options.snapshot != 0
+                                      ? lockstep_conn_begin_at(kv->conn, kv->options.snapshot)
+                                      : lockstep_conn_begin(kv->conn);
     if (status != LOCKSTEP_OK)
         return status;
     status = load_head(kv);
@@ -151,8 +153,8 @@ kv_open(const char *path, const struct kv_options *options, struct kv *kv)
         status = lockstep_conn_block_open(kv->conn, KV_FREE_ROOT);
     if (status == LOCKSTEP_OK && options->create)
         status = found(kv);
-    if (status == LOCKSTEP_OK)
-        status = kv_read(kv, nothing, NULL);
+    if (status == LOCKSTEP_OK && options->snapshot == 0)
+        status = kv_read(kv, nothing, NULL); /* is it one? */
     if (status != LOCKSTEP_OK)
         (void)kv_close(kv);
     return status;

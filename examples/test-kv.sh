@@ -83,6 +83,11 @@ mkfifo "$tmp/go"
 holder=$!
 exec 8>"$tmp/go"
 until [ -s "$tmp/held" ]; do kill -0 "$holder" || break; done
+expect 0 green -s "$(cat "$tmp/held")" "$db" get apple
+expect 0 '' "$db" put apple brown
+expect 0 brown "$db" get apple
+expect 0 green -s "$(cat "$tmp/held")" "$db" get apple
+"$kv" -s "$(cat "$tmp/held")" "$db" check >/dev/null || complain "check of a snapshot"
 head -n 60 "$tmp/keys" | xargs -n 1 "$kv" "$db" del || complain "del"
 "$kv" "$db" stat >"$tmp/stat" || complain stat
 grep -q "^snapshot: .* oldest in use: $(cat "$tmp/held")$" "$tmp/stat" || complain "the held snapshot: $(cat "$tmp/stat")"

@@ -281,7 +281,10 @@ enum lockstep_status lockstep_conn_block_refree(struct lockstep_conn *conn, uint
 int lockstep_conn_block_is_new(const struct lockstep_conn *conn, uint64_t block);
 /* Gives free blocks at the end of the file back, as far as they may be used.  *out_blocks: how many stay.  Writing. */
 enum lockstep_status lockstep_conn_block_trim(struct lockstep_conn *conn, uint64_t *out_blocks);
-/* freed: the ticket that freed it; 0: usable at once.  Returns 0 to go on.  Must not call lockstep_conn_block_...() */
+/*
+ * freed: the ticket that freed it; 0: usable at once.  Returns 0 to go on.  Must not call lockstep_conn_block_...(), nor
+ * end the transaction.
+ */
 typedef int (*lockstep_block_fn)(void *arg, uint64_t block, uint64_t freed);
 /* Calls fn for each free block, this transaction's included, by rising number or, `reverse` not 0, by falling. */
 enum lockstep_status lockstep_conn_block_walk(struct lockstep_conn *conn, int reverse, lockstep_block_fn fn, void *arg);

@@ -200,14 +200,6 @@ recount_oldest(struct lks_block_node *node)
  * Reading it
  * --------------------------------------------------------------------------------------------- */
 
-static enum lockstep_status
-read_fully(struct lockstep_conn *conn, uint64_t offset, void *buf, size_t size, enum lockstep_status if_short)
-{
-    size_t got = 0;
-    enum lockstep_status status = lks_conn_read(conn, offset, buf, size, &got);
-    return status != LOCKSTEP_OK || got == size ? status : if_short;
-}
-
 /* Of another life: nobody is left who read what was in these blocks. */
 static enum lockstep_status
 settle_life(struct lks_block_node *node, uint64_t life, uint64_t snapshot)
@@ -234,19 +226,16 @@ load_node(struct lockstep_conn *conn, struct lks_blocklist *list, unsigned char 
     struct lks_block_node *node;
     enum lockstep_status status;
     uint64_t block = *at;
+    size_t got = 0;
     uint32_t i;
 
     if (block == 0 || block >= root->blocks)
         return LOCKSTEP_CORRUPT;
-    status = read_fully(conn, block * root->block_size, bytes, LKS_BLOCK_NODE_HEAD, LOCKSTEP_CORRUPT);
-    if (status == LOCKSTEP_OK) {
-        /* The last node of a file may be shorter than its block. */
-        size_t got = 0;
-        memset(bytes, 0, size);
-        status = lks_conn_read(conn, block * root->block_size, bytes, size, &got);
-    }
+    status = lks_conn_read(conn, block * root->block_size, bytes, size, &got);
     if (status != LOCKSTEP_OK)
         return status;
+    /* At the end of the file it may be shorter; its sum says whether anything is missing. */
+    memset(bytes + got, 0, size - got);
     node = new_node(root->block_size, block);
     if (node == NULL)
         return LOCKSTEP_NOMEM;
@@ -311,18 +300,21 @@ load(struct lockstep_conn *conn, struct lks_blocklist **out_list)
     struct lks_blocklist *list = conn->blocklist;
     unsigned char image[LKS_BLOCK_ROOT_BYTES];
     uint64_t ticket = conn->writing ? conn->reader.snapshot + 1 : 0;
-    enum lockstep_status status = LOCKSTEP_OK;
+    size_t got = 0;
+    enum lockstep_status status;
 
     if (list == NULL || list->walking)
         return LOCKSTEP_MISUSE;
     *out_list = list;
     if (list->ticket == ticket && ticket != 0 && (list->known || list->changed))
-        return LOCKSTEP_OK;
+        return list->failed;
     if (list->ticket != ticket) {
         lks_blocklist_discard(list);
         list->ticket = ticket;
     }
-    status = read_fully(conn, list->root_at, image, sizeof image, LOCKSTEP_FORMAT);
+    status = lks_conn_read(conn, list->root_at, image, sizeof image, &got);
+    if (status == LOCKSTEP_OK && got < sizeof image)
+        status = LOCKSTEP_FORMAT;
     if (status != LOCKSTEP_OK || (list->known && memcmp(image, list->root_image, sizeof image) == 0))
         return status;
     forget_nodes(list);
