@@ -1,9 +1,10 @@
 /*
  * kv: a key-value store for many processes, on liblockstep without SQLite.
  *
- * Everything that <lockstep/coord.h> has for an engine is at work here: transactions on snapshots (kv_file.c), free blocks
- * gated by them (kv_tree.c), background work beside writers and allocation below a block (kv_compact.c), clients, locks and
- * the list of free blocks to look at (kv_check.c), and many processes at once (kv_load.c).
+ * Everything that <lockstep/coord.h> has for an engine is at work here: transactions on snapshots
+ * (kv_file.c), free blocks gated by them (kv_tree.c), background work beside writers and allocation below a
+ * block (kv_compact.c), clients, locks and the list of free blocks to look at (kv_check.c), and many
+ * processes at once (kv_load.c).
  *
  * Exit status: 0; 1 the key is not there, or something failed; 2 wrong usage.
  */
@@ -276,7 +277,8 @@ main(int argc, char **argv)
     options.create = command->creates;
     options.snapshot = snapshot;
     lockstep_set_log(show_message, NULL);
-    if ((strcmp(command->name, "fill") == 0 || strcmp(command->name, "load") == 0) && !read_number(argv[0], &request.to)) {
+    if ((strcmp(command->name, "fill") == 0 || strcmp(command->name, "load") == 0) &&
+        !read_number(argv[0], &request.to)) {
         fprintf(stderr, "kv: %s: not a number\n", argv[0]);
         return 2;
     }

@@ -1,10 +1,11 @@
 /*
  * kv: a key-value store for many processes in a few hundred lines, on <lockstep/coord.h> alone.  See kv.c.
  *
- * The file is blocks of 4096 bytes.  Block 0 is the head: where the tree begins, and the root of Lockstep's list of free
- * blocks.  The other blocks are nodes of a B-tree that is never changed in place: who changes a node writes a new one, and new
- * ones for all nodes above it, and frees the old ones.  A transaction reads the head of its snapshot and so the whole tree as
- * it was then; a block is not used again while anybody may look at it.
+ * The file is blocks of 4096 bytes.  Block 0 is the head: where the tree begins, and the root of Lockstep's
+ * list of free blocks.  The other blocks are nodes of a B-tree that is never changed in place: who changes a
+ * node writes a new one, and new ones for all nodes above it, and frees the old ones.  A transaction reads
+ * the head of its snapshot and so the whole tree as it was then; a block is not used again while anybody may
+ * look at it.
  *
  *   head   0  8  "kvstore1"          node   0  2  level, 0: a leaf
  *          8  8  the tree's root            2  2  items
@@ -97,8 +98,8 @@ enum lockstep_status kv_node_store(struct kv *kv, const struct kv_node *node, un
 /* ------------------------------------------------------------------------------------------------ kv_tree.c */
 
 /* All in a transaction. */
-enum lockstep_status kv_get(struct kv *kv, struct kv_bytes key, unsigned char value[KV_VALUE_MAX], size_t *out_size,
-                            bool *out_found);
+enum lockstep_status kv_get(struct kv *kv, struct kv_bytes key, unsigned char value[KV_VALUE_MAX],
+                            size_t *out_size, bool *out_found);
 enum lockstep_status kv_put(struct kv *kv, struct kv_bytes key, struct kv_bytes value);
 enum lockstep_status kv_del(struct kv *kv, struct kv_bytes key, bool *out_found);
 /* Calls visit for each key that begins with `prefix`, in order, until it returns false. */
@@ -114,7 +115,8 @@ enum lockstep_status kv_check(struct kv *kv);
 enum lockstep_status kv_stat(struct kv *kv);
 enum lockstep_status kv_compact(struct kv *kv);
 /* `workers` processes, each `operations` on keys of its own, and a check.  An exit status. */
-int kv_load(const char *path, const struct kv_options *options, unsigned workers, unsigned operations, bool progress);
+int kv_load(const char *path, const struct kv_options *options, unsigned workers, unsigned operations,
+            bool progress);
 
 /* kv.c: "kv: FILE: what: reason" to stderr; returns the exit status. */
 int kv_fail(const char *what, enum lockstep_status status);

@@ -78,7 +78,8 @@ audit_all(struct kv *kv, void *arg)
         status = lockstep_conn_block_walk(kv->conn, 0, audit_free, audit);
     if (status == LOCKSTEP_OK && audit->wrong == NULL && audit->keys != kv->keys)
         audit->wrong = "another number of keys than the head says";
-    if (status == LOCKSTEP_OK && audit->wrong == NULL && 1 + audit->nodes + audit->free + info.nodes != info.blocks)
+    if (status == LOCKSTEP_OK && audit->wrong == NULL &&
+        1 + audit->nodes + audit->free + info.nodes != info.blocks)
         audit->wrong = "a block that nobody has";
     free(audit->used);
     return status == LOCKSTEP_OK && audit->wrong != NULL ? LOCKSTEP_CORRUPT : status;
@@ -92,7 +93,8 @@ kv_check(struct kv *kv)
     if (audit.wrong != NULL)
         fprintf(stderr, "kv: there is %s\n", audit.wrong);
     if (status == LOCKSTEP_OK)
-        printf("%" PRIu64 " keys, %" PRIu64 " nodes, %" PRIu64 " free blocks: ok\n", audit.keys, audit.nodes, audit.free);
+        printf("%" PRIu64 " keys, %" PRIu64 " nodes, %" PRIu64 " free blocks: ok\n", audit.keys, audit.nodes,
+               audit.free);
     return status;
 }
 
@@ -163,8 +165,8 @@ show_all(struct kv *kv, void *arg)
     show_holder(kv, "writer", LOCKSTEP_LOCK_WRITER);
     show_holder(kv, "at work", LOCKSTEP_LOCK_WORK);
     status = show_clients(kv);
-    printf("blocks: %" PRIu64 " of %u bytes, free: %" PRIu64 ", usable: %" PRIu64 ", of the list: %u\n", info.blocks,
-           (unsigned)info.block_size, info.free, info.usable, (unsigned)info.nodes);
+    printf("blocks: %" PRIu64 " of %u bytes, free: %" PRIu64 ", usable: %" PRIu64 ", of the list: %u\n",
+           info.blocks, (unsigned)info.block_size, info.free, info.usable, (unsigned)info.nodes);
     if (status == LOCKSTEP_OK)
         status = show_list(kv, 0);
     return status == LOCKSTEP_OK ? show_list(kv, 1) : status;

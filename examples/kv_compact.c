@@ -1,8 +1,10 @@
 /*
- * kv: compaction.  What lies at the end of the file moves to free blocks in front, and the file becomes shorter.
+ * kv: compaction.  What lies at the end of the file moves to free blocks in front, and the file becomes
+ * shorter.
  *
- * One connection among all processes is at work; others write meanwhile, for each round is a short transaction.  What a round
- * frees can be used, and cut off, by the next one, when it is on the disk and nobody reads what was there.
+ * One connection among all processes is at work; others write meanwhile, for each round is a short
+ * transaction.  What a round frees can be used, and cut off, by the next one, when it is on the disk and
+ * nobody reads what was there.
  */
 #include "kv.h"
 

@@ -1,6 +1,6 @@
 /*
- * kv: several processes at once.  Each writes, reads and deletes keys of its own, and knows what it must find; the parent shows
- * how far they are, and checks everything at the end.
+ * kv: several processes at once.  Each writes, reads and deletes keys of its own, and knows what it must
+ * find; the parent shows how far they are, and checks everything at the end.
  */
 #include "kv.h"
 
@@ -64,7 +64,8 @@ step(struct kv *kv, unsigned worker, unsigned k, unsigned version, bool changes)
         status = kv_read(kv, look, &e);
     if (status != LOCKSTEP_OK)
         return status;
-    if (e.found != (version != 0) || (e.found && (e.size != op.value.size || memcmp(e.value, value, e.size) != 0))) {
+    if (e.found != (version != 0) ||
+        (e.found && (e.size != op.value.size || memcmp(e.value, value, e.size) != 0))) {
         fprintf(stderr, "kv: worker %u does not find version %u of key %u\n", worker, version, k);
         return LOCKSTEP_CORRUPT;
     }
@@ -116,7 +117,8 @@ watch(int reports, unsigned workers, unsigned operations, bool progress)
 }
 
 int
-kv_load(const char *path, const struct kv_options *options, unsigned workers, unsigned operations, bool progress)
+kv_load(const char *path, const struct kv_options *options, unsigned workers, unsigned operations,
+        bool progress)
 {
     struct kv kv;
     int pipes[2], result = EXIT_SUCCESS, ended;

@@ -192,7 +192,8 @@ kv_del(struct kv *kv, struct kv_bytes key, bool *out_found)
 }
 
 enum lockstep_status
-kv_get(struct kv *kv, struct kv_bytes key, unsigned char value[KV_VALUE_MAX], size_t *out_size, bool *out_found)
+kv_get(struct kv *kv, struct kv_bytes key, unsigned char value[KV_VALUE_MAX], size_t *out_size,
+       bool *out_found)
 {
     struct kv_node node;
     uint64_t block = kv->root;
@@ -221,13 +222,15 @@ begins_with(struct kv_bytes key, struct kv_bytes prefix)
 }
 
 static enum lockstep_status
-list_below(struct kv *kv, uint64_t block, unsigned level, struct kv_bytes prefix, kv_visit visit, void *arg, bool *go_on)
+list_below(struct kv *kv, uint64_t block, unsigned level, struct kv_bytes prefix, kv_visit visit, void *arg,
+           bool *go_on)
 {
     struct kv_node node;
     enum lockstep_status status = kv_node_load(kv, block, level, &node);
     if (status != LOCKSTEP_OK)
         return status;
-    for (unsigned i = level > 0 ? kv_node_way(&node, prefix) : kv_node_find(&node, prefix); i < node.count && *go_on; i++) {
+    for (unsigned i = level > 0 ? kv_node_way(&node, prefix) : kv_node_find(&node, prefix);
+         i < node.count && *go_on; i++) {
         const struct kv_item *item = &node.items[i];
         if (level == 0)
             *go_on = begins_with(item->key, prefix) && visit(arg, item->key, item->value);

@@ -1,4 +1,7 @@
-/* Who is connected, which snapshots are in use, who holds what: the entry points of coord.h that change nothing. */
+/*
+ * Who is connected, which snapshots are in use, who holds what: the entry points of coord.h that change
+ * nothing.
+ */
 #include <lockstep/coord.h>
 
 #include <stdio.h>
@@ -34,7 +37,9 @@ lockstep_db_slot(struct lockstep_db *db)
     return connected(db) ? db->client : UINT32_MAX;
 }
 
-/* Below the floor a scan has the last word; what is newer may be begun on at any moment, so a look will do. */
+/*
+ * Below the floor a scan has the last word; what is newer may be begun on at any moment, so a look will do.
+ */
 static bool
 snapshot_used(const struct lks_shm *shm, uint64_t snapshot)
 {
@@ -167,7 +172,8 @@ lockstep_conn_assert_lock(const struct lockstep_conn *conn, uint32_t lock, enum 
         const char *name = lks_holder_lock_name(lock, buf);
         (void)lockstep_conn_locks(conn, line, sizeof line);
         fprintf(stderr, "lockstep: %s is not %s: %s\n", name != NULL ? name : "a lock that does not exist",
-                mode == LOCKSTEP_UNLOCKED ? "free" : mode == LOCKSTEP_SHARED ? "held" : "held exclusively", line);
+                mode == LOCKSTEP_UNLOCKED ? "free" : mode == LOCKSTEP_SHARED ? "held" : "held exclusively",
+                line);
         abort();
     }
 #endif

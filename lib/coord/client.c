@@ -225,7 +225,8 @@ lks_client_read(struct lockstep_db *db, uint32_t client, struct lockstep_client 
         return false;
     if (out->self)
         out->alive = 1;
-    else if (lks_lockset_holder(&db->locks, LKS_BYTE_CLIENT0 + client, LKS_LOCK_EXCLUSIVE, &holder) != LOCKSTEP_OK)
+    else if (lks_lockset_holder(&db->locks, LKS_BYTE_CLIENT0 + client, LKS_LOCK_EXCLUSIVE, &holder) !=
+             LOCKSTEP_OK)
         out->alive = 1; /* when the system will not say, nobody is declared dead */
     else
         out->alive = holder != 0;

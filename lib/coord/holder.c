@@ -50,7 +50,8 @@ describe_process(struct lockstep_db *db, int32_t pid, struct lockstep_lock_holde
     out->alive = 1;
     for (i = 0; i < LKS_MAX_CLIENTS && pid > 0; i++) {
         struct lockstep_client client;
-        if (lks_a32_relaxed(&db->shm->clients[i].pid) == 0 || !lks_client_read(db, i, &client) || client.pid != pid)
+        if (lks_a32_relaxed(&db->shm->clients[i].pid) == 0 || !lks_client_read(db, i, &client) ||
+            client.pid != pid)
             continue;
         describe(&client, out);
         return;

@@ -29,7 +29,7 @@ struct lks_horizon {
     uint64_t lowest;  /* min(floor, every used snapshot) */
     uint64_t walking; /* min(floor, every walk): blocks with a gate below it may be handed out */
     uint64_t walks;   /* min(every walk), UINT64_MAX: nobody walks; see lks_freelist_take() */
-    bool unsure;      /* snapshots change hands too fast: all below the floor count as used, and lowest is 1 */
+    bool unsure;      /* snapshots change hands too fast: all below the floor are used, lowest is 1 */
     uint32_t count;
     uint64_t used[LKS_MAX_SLOTS]; /* snapshots of used slots below the floor, ascending */
 };

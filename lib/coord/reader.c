@@ -118,14 +118,16 @@ lks_reader_claim_slot(struct lockstep_db *db, uint32_t slot, struct lks_reader *
  * the word when it has committed, but not for long enough that the ring could have gone round, for it owns WRITER.
  */
 static bool
-find_holder(const struct lockstep_db *db, const struct lks_reader *reader, uint64_t snapshot, uint64_t *out_size)
+find_holder(const struct lockstep_db *db, const struct lks_reader *reader, uint64_t snapshot,
+            uint64_t *out_size)
 {
     const struct lks_shm *shm = db->shm;
     uint32_t high = lks_a32_acquire(&shm->state.slots_high), i;
     for (i = 0; i <= high && i < LKS_MAX_SLOTS; i++) {
         const struct lks_shm_slot *slot = &shm->slots[i];
         uint64_t word = lks_a64_acquire(&slot->word), size;
-        if (i == reader->slot || lks_slot_state_of(word) != LKS_SLOT_ACTIVE || lks_slot_snapshot(word) != snapshot)
+        if (i == reader->slot || lks_slot_state_of(word) != LKS_SLOT_ACTIVE ||
+            lks_slot_snapshot(word) != snapshot)
             continue;
         if (!read_commit(shm, snapshot, &size))
             size = lks_a64_relaxed(&slot->size);

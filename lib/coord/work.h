@@ -1,10 +1,11 @@
 /*
- * The right to do the application's background work, such as compaction, of one connection among all processes: LSM1's WORKER.
+ * The right to do the application's background work, such as compaction, of one connection among all
+ * processes: LSM1's WORKER.
  *
- * The byte WORK says which process has it, and goes with the process; `work_owner`, in the memory of this one, which of its
- * connections, for POSIX locks do not conflict inside a process.
+ * The byte WORK says which process has it, and goes with the process; `work_owner`, in the memory of this
+ * one, which of its connections, for POSIX locks do not conflict inside a process.
  *
- *   take    work_owner 0 -> connection, by CAS; then the byte.  If another process has that: work_owner = 0 again.
+ *   take    work_owner 0 -> connection, by CAS; then the byte.  Has another process that: work_owner = 0 again.
  *   drop    the byte; then work_owner = 0.  So whoever finds 0 finds the byte free, as far as this process goes.
  *
  * Nothing else waits for it or respects it: writers go on beside it.

@@ -79,7 +79,10 @@ lks_block_life(const struct lks_shm *shm)
 {
     unsigned char made[8];
     uint64_t life;
-    /* Two numbers of one life must never differ; that two lives meet in one number only keeps blocks for longer. */
+    /*
+     * Two numbers of one life must never differ; that two lives meet in one number only keeps blocks for
+     * longer.
+     */
     put64(made, shm->identity.made_ns);
     life = fnv64(FNV64_START, shm->identity.boot_id, sizeof shm->identity.boot_id);
     life = fnv64(life, made, sizeof made);
@@ -114,8 +117,9 @@ lks_block_root_decode(const unsigned char in[LKS_BLOCK_ROOT_BYTES], struct lks_b
     root.entries = get64(in + 32);
     root.life = get64(in + 40);
     root.ticket = get64(in + 48);
-    if (get32(in + 60) != fnv(FNV_START, in, 60) || !lks_block_size_valid(root.block_size) || root.blocks == 0 ||
-        root.blocks > UINT64_MAX / root.block_size / 2 || root.nodes >= root.blocks || root.entries >= root.blocks ||
+    if (get32(in + 60) != fnv(FNV_START, in, 60) || !lks_block_size_valid(root.block_size) ||
+        root.blocks == 0 || root.blocks > UINT64_MAX / root.block_size / 2 || root.nodes >= root.blocks ||
+        root.entries >= root.blocks ||
         (root.nodes == 0) != (root.first == 0) || (root.nodes > 1 && root.entries < root.nodes))
         return LOCKSTEP_CORRUPT;
     *out_root = root;
@@ -150,14 +154,16 @@ lks_block_node_encode(const struct lks_block_node *node, unsigned char *out)
 }
 
 enum lockstep_status
-lks_block_node_decode(const unsigned char *bytes, uint32_t block_size, uint64_t block, struct lks_block_node *out_node)
+lks_block_node_decode(const unsigned char *bytes, uint32_t block_size, uint64_t block,
+                      struct lks_block_node *out_node)
 {
     uint32_t count = get32(bytes + 4), i;
     const unsigned char *p = bytes + LKS_BLOCK_NODE_HEAD;
     if (memcmp(bytes, node_magic, sizeof node_magic) != 0 ||
         count > lks_block_node_capacity(block_size) || get64(bytes + 24) != block)
         return LOCKSTEP_CORRUPT;
-    if (get32(bytes + 32) != node_checksum(bytes, LKS_BLOCK_NODE_HEAD + (size_t)count * LKS_BLOCK_ENTRY_BYTES))
+    if (get32(bytes + 32) !=
+        node_checksum(bytes, LKS_BLOCK_NODE_HEAD + (size_t)count * LKS_BLOCK_ENTRY_BYTES))
         return LOCKSTEP_CORRUPT;
     out_node->block = block;
     out_node->next = get64(bytes + 8);

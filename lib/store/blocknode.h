@@ -1,6 +1,6 @@
 /*
- * The list of free blocks as it is in the file: a root record in block 0 and a chain of nodes, each in a block of the list's
- * own.  Numbers are big-endian.
+ * The list of free blocks as it is in the file: a root record in block 0 and a chain of nodes, each in a
+ * block of the list's own.  Numbers are big-endian.
  *
  * root     0  8  "LKSBLK01"                        node     0  4  "LKSF"
  *          8  4  bytes of a block                           4  4  entries in this node; 0 only in a single one
@@ -13,10 +13,11 @@
  *         56  4  0
  *         60  4  checksum of the 60 bytes ahead of it
  *
- * Block n is bytes [n * size, (n + 1) * size).  Entries rise by block through all nodes.  `freed` is the commit that gave the
- * block away, 0 if it may be used at once.  Commit ids begin anew when the coordination file is made anew; a node of another
- * life is of transactions that have all ended, so there every `freed` counts as 0.  A node uses the first 16 KiB of its block
- * at most.  The checksum is FNV-1a (http://www.isthe.com/chongo/tech/comp/fnv/): against accidents, not attackers.
+ * Block n is bytes [n * size, (n + 1) * size).  Entries rise by block through all nodes.  `freed` is the
+ * commit that gave the block away, 0 if it may be used at once.  Commit ids begin anew when the coordination
+ * file is made anew; a node of another life is of transactions that have all ended, so there every `freed`
+ * counts as 0.  A node uses the first 16 KiB of its block at most.  The checksum is FNV-1a
+ * (http://www.isthe.com/chongo/tech/comp/fnv/): against accidents, not attackers.
  */
 #ifndef LKS_STORE_BLOCKNODE_H
 #define LKS_STORE_BLOCKNODE_H
@@ -74,7 +75,7 @@ LKS_CHECKED enum lockstep_status lks_block_root_decode(const unsigned char in[LK
 /* Returns the bytes that are to be written, the head and the entries; `out` has lks_block_node_bytes(). */
 size_t lks_block_node_encode(const struct lks_block_node *node, unsigned char *out);
 /* `bytes`: lks_block_node_bytes() of them.  CORRUPT: not the node of that block. */
-LKS_CHECKED enum lockstep_status lks_block_node_decode(const unsigned char *bytes, uint32_t block_size, uint64_t block,
-                                                       struct lks_block_node *out_node);
+LKS_CHECKED enum lockstep_status lks_block_node_decode(const unsigned char *bytes, uint32_t block_size,
+                                                       uint64_t block, struct lks_block_node *out_node);
 
 #endif

@@ -119,7 +119,8 @@ START_TEST(a_connection_knows_what_it_holds_and_says_so_in_a_line)
     ck_assert(lockstep_conn_assert_lock(conn, LOCKSTEP_LOCK_DMS2, LOCKSTEP_SHARED));
     n = lockstep_conn_locks(conn, line, sizeof line);
     ck_assert_uint_eq(n, strlen(line));
-    snprintf(expected, sizeof expected, "conn 1: DMS2=shared %sWORK=exclusive CLIENT(0)=exclusive WRITER=exclusive snapshot=%u",
+    snprintf(expected, sizeof expected,
+             "conn 1: DMS2=shared %sWORK=exclusive CLIENT(0)=exclusive WRITER=exclusive snapshot=%u",
              strstr(line, "WORKER") != NULL ? "WORKER=exclusive " : "", (unsigned)lockstep_conn_snapshot(conn));
     ck_assert_str_eq(line, expected);
     ck_assert_uint_eq(lockstep_conn_locks(conn, part, sizeof part), n);

@@ -130,7 +130,8 @@ START_TEST(a_transaction_begins_on_the_snapshot_of_another_and_keeps_it)
     /* From the one to the next, while the file and the blocks go on. */
     for (i = 0; i < 600; i++) {
         lockstep_conn_end(first);
-        write_byte(writer, 5000 + i % 3 * 4096, (char)('c' + i % 20), i % 50 == 0 ? LOCKSTEP_FULL_SYNC : LOCKSTEP_ASYNC);
+        write_byte(writer, 5000 + i % 3 * 4096, (char)('c' + i % 20),
+                   i % 50 == 0 ? LOCKSTEP_FULL_SYNC : LOCKSTEP_ASYNC);
         OK(lockstep_conn_begin_at(first, old));
         lockstep_conn_end(second);
         ck_assert_int_eq(read_byte(first, 5000), 'a');
@@ -203,12 +204,12 @@ let_go(const char *point)
 
 START_TEST(a_snapshot_that_is_let_go_between_claim_and_look_is_stale)
 {
-    struct lockstep_conn *conn, *writer;
+    struct lockstep_conn *conn, *writer, *first;
     uint64_t old;
     db = open_db(NULL);
     conn = open_conn(db);
     writer = open_conn(db);
-    holder = open_conn(db);
+    first = holder = open_conn(db);
     old = write_byte(writer, 7000, 'a', LOCKSTEP_FULL_SYNC);
     OK(lockstep_conn_begin(holder));
     write_byte(writer, 7000, 'b', LOCKSTEP_FULL_SYNC);
@@ -218,6 +219,7 @@ START_TEST(a_snapshot_that_is_let_go_between_claim_and_look_is_stale)
     ck_assert_int_eq(in_use(old), 0); /* and the claim is gone */
     OK(lockstep_conn_begin(conn));
     lockstep_conn_close(conn);
+    lockstep_conn_close(first);
     lockstep_conn_close(writer);
     OK(lockstep_db_close(db));
 }
@@ -311,7 +313,10 @@ pass_on(void *arg)
             lks_a64_set_release(&first->word, 0);
         else
             lks_reader_release(shared, from);
-        /* It stays there for about as long as a scan takes: one that has passed the one end comes to the other. */
+        /*
+         * It stays there for about as long as a scan takes: one that has passed the one end comes to the
+         * other.
+         */
         for (j = 0; j < 3 * LONG_SCAN; j++)
             (void)lks_a64_acquire(&first->word);
     }

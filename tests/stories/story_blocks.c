@@ -1,13 +1,16 @@
 /*
- * Promise: a process that dies at any instant of a write transaction over coord.h leaves the list of free blocks whole: none
- * is lost, none is in use twice, in the file and in the store; and who goes on is not kept waiting.
+ * Promise: a process that dies at any instant of a write transaction over coord.h leaves the list of free
+ * blocks whole: none is lost, none is in use twice, in the file and in the store; and who goes on is not kept
+ * waiting.
  *
- * The application keeps its own books: a byte for each block that it has, in block 0, written in the same transaction as the
- * list.  A victim takes, writes, frees and commits until it dies at a crash point; a survivor that was connected, or who opens
- * the file when nobody is left, compares the books with the list, and goes on.
+ * The application keeps its own books: a byte for each block that it has, in block 0, written in the same
+ * transaction as the list.  A victim takes, writes, frees and commits until it dies at a crash point; a
+ * survivor that was connected, or who opens the file when nobody is left, compares the books with the list,
+ * and goes on.
  *
- * Made to fail by: leaving out lks_recovery_repair() when WRITER is taken over (blocks of the store are lost); writing the
- * list outside of the transaction that frees (books and list differ); publishing before the list is written.
+ * Made to fail by: leaving out lks_recovery_repair() when WRITER is taken over (blocks of the store are
+ * lost); writing the list outside of the transaction that frees (books and list differ); publishing before
+ * the list is written.
  */
 #include <stdlib.h>
 #include <unistd.h>
@@ -24,9 +27,9 @@
 #ifdef LKS_DEBUG
 
 static const char *const points[] = {
-    "transaction:filled",     "pagetable:linking",      "pagetable:linked",   "sweep:pruned", "blocklist:node",
-    "blocklist:root",         "transaction:marked",     "transaction:committing", "transaction:committed",
-    "reader:claiming",        "reader:active",
+    "transaction:filled",  "pagetable:linking",      "pagetable:linked",      "sweep:pruned",    "blocklist:node",
+    "blocklist:root",      "transaction:marked",     "transaction:committing", "transaction:committed",
+    "reader:claiming",     "reader:active",
 };
 
 static struct lockstep_db *db;
@@ -50,10 +53,12 @@ transact(void)
 {
     uint64_t taken[4], i;
     char page[SIZE];
-    if (lockstep_conn_begin(conn) != LOCKSTEP_OK || lockstep_conn_write_begin(conn, 20000) != LOCKSTEP_OK || !read_books())
+    if (lockstep_conn_begin(conn) != LOCKSTEP_OK || lockstep_conn_write_begin(conn, 20000) != LOCKSTEP_OK ||
+        !read_books())
         return false;
     for (i = 0; i < 4; i++) {
-        if (lockstep_conn_block_alloc(conn, 0, &taken[i]) != LOCKSTEP_OK || taken[i] >= BLOCKS || books[taken[i]] != 0)
+        if (lockstep_conn_block_alloc(conn, 0, &taken[i]) != LOCKSTEP_OK || taken[i] >= BLOCKS ||
+            books[taken[i]] != 0)
             return false;
         memset(page, (int)taken[i], sizeof page);
         books[taken[i]] = 1;
@@ -99,7 +104,8 @@ victim(struct child *self)
     int i;
     child_step(self, 's');
     child_check(lockstep_db_open("db", NULL, &db) == LOCKSTEP_OK && lockstep_db_attach(db) == LOCKSTEP_OK);
-    child_check(lockstep_conn_open(db, &conn) == LOCKSTEP_OK && lockstep_conn_block_open(conn, ROOT) == LOCKSTEP_OK);
+    child_check(lockstep_conn_open(db, &conn) == LOCKSTEP_OK);
+    child_check(lockstep_conn_block_open(conn, ROOT) == LOCKSTEP_OK);
     seed = 5;
     for (i = 0; i < 10; i++)
         child_check(transact());
@@ -119,7 +125,10 @@ count_entry(void *arg, uint64_t block, uint64_t freed)
     return 0;
 }
 
-/* In a transaction: every block is in the books, an entry, or the list's own; and the store has lost none of its blocks. */
+/*
+ * In a transaction: every block is in the books, an entry, or the list's own; and the store has lost none of
+ * its blocks.
+ */
 static void
 audit(void)
 {
