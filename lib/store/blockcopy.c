@@ -78,6 +78,7 @@ static uint32_t
 find_node(const struct lks_blockcopy *copy, uint64_t block)
 {
     uint32_t low = 0, high = copy->root.nodes;
+    /* A single node may hold nothing. */
     while (high > 1 && low < high) {
         uint32_t middle = low + (high - low) / 2;
         if (copy->nodes[middle]->entries[0].block <= block)
@@ -202,10 +203,12 @@ check_nodes(const struct lks_blockcopy *copy, uint64_t entries)
     uint32_t i;
     for (i = 0; i < copy->root.nodes; i++) {
         counted += copy->nodes[i]->count;
-        if (lks_blockcopy_has(copy, copy->nodes[i]->block) ||
-            (copy->nodes[i]->count == 0 && copy->root.nodes > 1))
+        if (copy->nodes[i]->count == 0 && copy->root.nodes > 1)
             return LOCKSTEP_CORRUPT;
     }
+    for (i = 0; i < copy->root.nodes; i++)
+        if (lks_blockcopy_has(copy, copy->nodes[i]->block))
+            return LOCKSTEP_CORRUPT;
     return counted == entries ? LOCKSTEP_OK : LOCKSTEP_CORRUPT;
 }
 
