@@ -14,6 +14,7 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/lockstep-model.XXXXXX") || exit 1
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
 failed=0
+share="-DREADERS=2 -DCOMMITS=1 -DBLOCKS=2 -DSHARE"
 small="-DREADERS=1 -DCOMMITS=2 -DBLOCKS=3"
 
 # run NAME EXPECTED FLAGS...
@@ -51,6 +52,11 @@ printf '%-22s %-9s %-7s %11s %8s\n' mutant expected found states seconds
 	run correct none $small
 	run correct-reversed none $small -DWORKER_READ_FIRST
 	run correct-two-readers none -DREADERS=2 -DCOMMITS=1 -DBLOCKS=2
+	run correct-sharing none $share
+	for mutant in NO_SHARE_COUNT NO_SHARE_LOOK NO_SHARE_FENCE SHARE_CLAIMING; do
+		run $mutant error $share -D$mutant
+	done
+	run USABLE_SLOT error -DREADERS=2 -DCOMMITS=2 -DBLOCKS=3 -DONE_PAGE -DSHARE -DUSABLE_SLOT
 	# Deaths of the worker on top: some minutes.
 	[ -z "${PROVE_DEATHS:-}" ] || run correct-deaths none $small -DONE_PAGE -DDEATHS
 	# A scan right after the last commit, in the same holding of WRITER: what NO_SWEEP_FENCE needs.

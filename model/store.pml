@@ -2,7 +2,8 @@
  * The store: snapshots, chains of versions, sweeps, reuse of blocks and writing behind.
  * What is modelled, and what is not, is in README.md.  Names follow lib/coord and lib/store.
  *
- * Sizes: -DREADERS=1 -DCOMMITS=3 -DBLOCKS=4.  Options: -DDEATHS, -DWORKER_READ_FIRST.
+ * Sizes: -DREADERS=1 -DCOMMITS=3 -DBLOCKS=4.  Options: -DDEATHS, -DWORKER_READ_FIRST, -DSHARE (reader 1 takes its
+ * snapshots over from other slots).
  * Mutants: one -D each, see prove.sh.
  */
 #ifndef READERS
@@ -74,6 +75,11 @@ byte gate[BLOCKS + 1]; /* 0: in use, or beyond `fresh` */
 byte fresh = 1;        /* the lowest block that was never used */
 
 bit writer_owned;
+
+#ifdef SHARE
+/* state.shares: has it been added to since the process of that number has looked?  A counter would never end. */
+bit moved[8];
+#endif
 
 /* For the properties only. */
 byte wrote[PAGES] = 2;  /* which commits wrote a page */
@@ -189,6 +195,10 @@ inline look_at(slot, h_floor, h_used, h_walking)
 
 inline scan(as_committed, h_floor, h_used, h_walking)
 {
+#ifdef SHARE
+	do
+	:: moved[_pid] = 0;
+#endif
 	d_step {
 		h_floor = as_committed;
 		h_used = 0;
@@ -206,6 +216,20 @@ inline scan(as_committed, h_floor, h_used, h_walking)
 #endif
 #ifndef WORKER_READ_FIRST
 	look_at(0, h_floor, h_used, h_walking)
+#endif
+#ifdef SHARE
+#ifndef NO_SHARE_COUNT
+	;
+	if
+	:: moved[_pid] == 0 -> break
+	:: else -> skip
+	fi
+#else
+	;
+	break
+#endif
+	od;
+	moved[_pid] = 0
 #endif
 }
 
@@ -512,13 +536,8 @@ inline copy_version(me, p, s, found)
 	od
 }
 
-proctype reader(byte me)
+inline read_pages(me, s, p, got, again)
 {
-	byte s, got, again;
-	bit p;
-end:
-	do
-	:: claim(me, s);
 	   do
 	   :: if
 	      :: p = 0
@@ -554,8 +573,86 @@ end:
 		SLOT_FENCE(me) -> word[me] = 0;
 		s = 0
 	   }
+}
+
+proctype reader(byte me)
+{
+	byte s, got, again;
+	bit p;
+end:
+	do
+	:: claim(me, s);
+	   read_pages(me, s, p, got, again)
 	od
 }
+
+#ifdef SHARE
+/* lks_reader_share().  Somebody has told it of a snapshot that slot `from` shows. */
+#ifdef SHARE_CLAIMING
+#define HOLDS(from, s) (STATE_OF(word[from]) != FREE && SNAPSHOT_OF(word[from]) == s)
+#else
+#define HOLDS(from, s) (word[from] == SLOT_WORD(s, ACTIVE))
+#endif
+#ifdef NO_SHARE_FENCE
+#define SHARE_FENCE(me) true
+#else
+#define SHARE_FENCE(me) SLOT_FENCE(me)
+#endif
+
+proctype sharer(byte me)
+{
+	byte s, got, again, from, i;
+	bit p;
+end:
+	do
+#ifdef USABLE_SLOT
+	/* LSM1's third choice: no slot of its own, but one that shows an older snapshot. */
+	:: d_step { STATE_OF(word[2]) == ACTIVE && SNAPSHOT_OF(word[2]) <= committed -> s = committed; from = 2 };
+	   if
+	   :: d_step { STATE_OF(word[2]) == ACTIVE && SNAPSHOT_OF(word[2]) <= s && committed == s -> skip };
+	      read_pages(me, s, p, got, again)
+	   :: else -> s = 0
+	   fi
+#else
+	:: atomic {
+		if
+		:: STATE_OF(word[0]) != FREE -> from = 0
+		:: STATE_OF(word[2]) != FREE -> from = 2
+		fi;
+		s = SNAPSHOT_OF(word[from]);
+		slot_stores[me]!OF_WORD,SLOT_WORD(s, CLAIMING)
+	   };
+	   d_step {
+		SHARE_FENCE(me) ->
+		i = 0;
+		do
+		:: i < 8 -> moved[i] = 1; i++
+		:: else -> break
+		od;
+		i = 0
+	   };
+	   if
+#ifdef NO_SHARE_LOOK
+	   :: true ->
+#else
+	   :: atomic { HOLDS(from, s) || committed == s -> skip };
+#endif
+	      from = 0;
+	      slot_stores[me]!OF_WORD,SLOT_WORD(s, ACTIVE);
+	      read_pages(me, s, p, got, again)
+#ifndef NO_SHARE_LOOK
+	   :: atomic {
+		!HOLDS(from, s) && committed != s && SLOT_FENCE(me) ->
+		word[me] = 0;
+		from = 0;
+		s = 0
+	      }
+#endif
+	   fi
+#endif
+	od
+}
+#endif
 
 /* ------------------------------------------------------------------------------------------------
  * lib/store/batch.c
@@ -781,7 +878,11 @@ lives:
 init {
 	atomic {
 		run worker();
+#ifdef SHARE
+		run sharer(1);
+#else
 		run reader(1);
+#endif
 #if READERS > 1
 		run reader(2)
 #endif

@@ -31,8 +31,8 @@ enum lockstep_status {
     LOCKSTEP_IOERR,    /* the system refused a read, write or sync */
     LOCKSTEP_NOMEM,    /* out of memory or of entries in a shared table */
     LOCKSTEP_CANTOPEN, /* the file or its coordination file cannot be opened */
-    LOCKSTEP_CORRUPT,  /* the coordination file is damaged */
-    LOCKSTEP_FORMAT,   /* the coordination file is of another version or kind of build */
+    LOCKSTEP_CORRUPT,  /* the coordination file, or the list of free blocks, is damaged */
+    LOCKSTEP_FORMAT,   /* the coordination file, or that list, is of another version or kind of build */
     LOCKSTEP_READONLY, /* no permission to write */
     LOCKSTEP_NOTSTORE, /* the file is a database in WAL mode: not for the store */
     LOCKSTEP_MISUSE    /* wrong call, or a handle that was carried across fork() */
@@ -143,6 +143,172 @@ enum lockstep_status lockstep_conn_rollback(struct lockstep_conn *conn);
 /* Ends the transaction (rolls back what was not committed). */
 void lockstep_conn_end(struct lockstep_conn *conn);
 uint64_t lockstep_conn_snapshot(const struct lockstep_conn *conn);
+
+/* ------------------------------------------------------------------------------------------------
+ * Who is connected, and which snapshots are in use.  Of a database that is attached; without /proc, so cheap.
+ */
+
+struct lockstep_client {
+    uint32_t slot;     /* its number, as in CLIENT(slot) */
+    int32_t pid;       /* as this process would call it; if that cannot be known, as it calls itself */
+    uint32_t alive;    /* 0: it has died, and nobody has cleared up after it yet */
+    uint32_t readonly;
+    uint32_t self;     /* 1: this process */
+    uint64_t age_ns;   /* connected for so long */
+    char program[32];
+};
+
+/*
+ * Fills up to `capacity` of `out` (NULL if that is 0) by rising slot; *out_count is how many there are, which
+ * may be more. One system call a client.  Thread-safe.
+ */
+enum lockstep_status lockstep_db_clients(struct lockstep_db *db, struct lockstep_client *out, size_t capacity,
+                                         size_t *out_count);
+/* The slot of this process, UINT32_MAX if it is not connected.  Thread-safe. */
+uint32_t lockstep_db_slot(struct lockstep_db *db);
+
+/*
+ * Begins a transaction on an older snapshot that a transaction of any connection of any process holds, which
+ * stays protected from then on even if that one ends.  The newest one will do as well.  STALE: nobody holds
+ * it any more, and parts of it may be gone.  BUSY: as of lockstep_conn_begin().  MISUSE: there was no such
+ * commit.
+ */
+enum lockstep_status lockstep_conn_begin_at(struct lockstep_conn *conn, uint64_t snapshot);
+/*
+ * Does a transaction of anybody who lives read exactly this snapshot?  Of one that is not the newest, 0 is
+ * true for ever. What is being written behind counts.  Dead clients are cleared.  Thread-safe.
+ */
+enum lockstep_status lockstep_db_snapshot_in_use(struct lockstep_db *db, uint64_t snapshot, int *out_in_use);
+/* The oldest one in use; the newest there is if none is.  No older one will be in use again.  Thread-safe. */
+enum lockstep_status lockstep_db_snapshot_oldest(struct lockstep_db *db, uint64_t *out_snapshot);
+
+/* ------------------------------------------------------------------------------------------------
+ * Locks.  Bytes of the coordination file, of a process; and WRITER and SNAPSHOT, in memory, of a connection.
+ */
+
+enum lockstep_lock {
+    LOCKSTEP_LOCK_DMS1 = 0,      /* connects or leaves */
+    LOCKSTEP_LOCK_DMS2 = 1,      /* is connected; exclusive: alone (single_process) */
+    LOCKSTEP_LOCK_DMS3 = 2,      /* is connected, read-only */
+    LOCKSTEP_LOCK_WORKER = 4,    /* writes behind */
+    LOCKSTEP_LOCK_WORK = 6,      /* does the application's work: lockstep_conn_work_begin() */
+    LOCKSTEP_LOCK_CLIENT = 16,   /* + slot: that client lives */
+    LOCKSTEP_LOCK_WRITER = 1000, /* write transaction */
+    LOCKSTEP_LOCK_SNAPSHOT = 1001 /* transaction */
+};
+enum lockstep_lock_mode { LOCKSTEP_UNLOCKED = 0, LOCKSTEP_SHARED = 1, LOCKSTEP_EXCLUSIVE = 2 };
+
+struct lockstep_lock_holder {
+    int32_t pid;         /* 0: cannot be known */
+    uint32_t slot;       /* of the client; UINT32_MAX: it is none, or cannot be known */
+    uint32_t connection; /* its number in that process; 0: not known, or the lock is the process's */
+    uint32_t alive;      /* 0: it has died, and whoever waits will get the lock */
+    uint64_t held_ns;    /* for so long; 0: not known */
+    char program[32];
+};
+
+/*
+ * Would `mode` (SHARED or EXCLUSIVE) on `lock` be refused now?  Takes nothing.  OK: no.  BUSY: yes, and
+ * *out_holder, which may be NULL, says who is in the way; of several, one.  What this process itself holds is
+ * in nobody's way, but for WRITER and WORK, which one connection has.  MISUSE for SNAPSHOT: nobody ever is.
+ * Thread-safe.
+ */
+enum lockstep_status lockstep_db_lock_test(struct lockstep_db *db, uint32_t lock, enum lockstep_lock_mode mode,
+                                           struct lockstep_lock_holder *out_holder);
+/* How this connection, or its process, holds it.  UNLOCKED, too, for a wrong call. */
+enum lockstep_lock_mode lockstep_conn_holds(const struct lockstep_conn *conn, uint32_t lock);
+/*
+ * 1: it holds `lock` in `mode` or, for SHARED, in a stronger one; for UNLOCKED, not at all.  Else 0, and a
+ * library built with
+ * --enable-debug prints what is held to stderr and aborts: to be called where a lock is relied upon.
+ */
+int lockstep_conn_assert_lock(const struct lockstep_conn *conn, uint32_t lock, enum lockstep_lock_mode mode);
+/*
+ * "conn 3: DMS2=shared CLIENT(5)=exclusive WRITER=exclusive snapshot=17": for messages and debuggers.  At
+ * most size_bytes with the NUL go to buf (NULL if that is 0).  Returns the length of the whole line.
+ */
+size_t lockstep_conn_locks(const struct lockstep_conn *conn, char *buf, size_t size_bytes);
+
+/* ------------------------------------------------------------------------------------------------
+ * Background work of the application, such as compaction: one connection among all processes has the right to
+ * it.
+ *
+ * Writers are not kept out: work is done beside them, and what comes of it is written in short transactions.
+ * The right ends with _end, with the connection, or with the process.
+ */
+
+/*
+ * Not waiting.  BUSY: another connection, of this process or of another, is at work.  MISUSE: this one is;
+ * READONLY.
+ */
+enum lockstep_status lockstep_conn_work_begin(struct lockstep_conn *conn);
+/* MISUSE: it is not at work. */
+enum lockstep_status lockstep_conn_work_end(struct lockstep_conn *conn);
+
+/* ------------------------------------------------------------------------------------------------
+ * Blocks of the file, for engines that write in new places and free the old ones: LSM1's freelist.
+ *
+ * Block n is bytes [n * block_size, (n + 1) * block_size) of the file; block 0 is the application's head and
+ * never handed out.  The list of free blocks is in the file, in blocks of its own behind a root record of 64
+ * bytes in block 0, and is part of the transaction: it is committed, rolled back, and seen as of a snapshot.
+ * A block that was freed is handed out again only when no transaction of any process uses a snapshot older
+ * than the commit that freed it, and that commit is durable (written, if nobody asks for more than OFF).  So
+ * a block may also be read and written beside the store.
+ *
+ * All of these: MISUSE outside of a transaction (of a write transaction, where it says "writing") or before
+ * lockstep_conn_block_open(); FORMAT if there is no list at the root, CORRUPT if it is damaged, and the
+ * errors of reading and writing.  After any of these in a write transaction but MISUSE, roll it back: commit
+ * would refuse.
+ */
+#define LOCKSTEP_BLOCK_ROOT_BYTES 64
+
+struct lockstep_block_info {
+    uint32_t block_size; /* bytes */
+    uint32_t nodes;      /* blocks that the list itself is in */
+    uint64_t blocks;     /* of the file, with block 0 */
+    uint64_t free;       /* entries of the list */
+    uint64_t usable;     /* of these, what could be handed out now */
+};
+
+/*
+ * Makes an empty list at `root`, a byte offset in block 0; what the file has up to now stays the
+ * application's. block_size: 512 to 67108864, a power of two.  Writing.  Opens it, too.
+ */
+enum lockstep_status lockstep_conn_block_format(struct lockstep_conn *conn, uint64_t root,
+                                                uint32_t block_size);
+/* Says where the root is, once for each connection.  Reads nothing. */
+enum lockstep_status lockstep_conn_block_open(struct lockstep_conn *conn, uint64_t root);
+/*
+ * A block to write to: the lowest that may be used, else one more at the end of the file; its content is
+ * undefined. below: if not 0, only one with a lower number will do, and *out_block is 0 when there is none.
+ * Writing.
+ */
+enum lockstep_status lockstep_conn_block_alloc(struct lockstep_conn *conn, uint64_t below,
+                                               uint64_t *out_block);
+/* Frees a block as of this commit.  MISUSE: it is free, or the list's, or not in the file.  Writing. */
+enum lockstep_status lockstep_conn_block_free(struct lockstep_conn *conn, uint64_t block);
+/* Gives back what was allocated in this transaction: usable at once.  MISUSE: it was not.  Writing. */
+enum lockstep_status lockstep_conn_block_refree(struct lockstep_conn *conn, uint64_t block);
+/* 1: allocated in this transaction, so it may be overwritten.  0: not, or wrong call. */
+int lockstep_conn_block_is_new(const struct lockstep_conn *conn, uint64_t block);
+/*
+ * Gives free blocks at the end of the file back, as far as they may be used.  *out_blocks: how many stay.
+ * Writing.
+ */
+enum lockstep_status lockstep_conn_block_trim(struct lockstep_conn *conn, uint64_t *out_blocks);
+/*
+ * freed: the ticket that freed it; 0: usable at once.  Returns 0 to go on.  Must not call
+ * lockstep_conn_block_...(), nor end the transaction.
+ */
+typedef int (*lockstep_block_fn)(void *arg, uint64_t block, uint64_t freed);
+/*
+ * Calls fn for each free block, this transaction's included, by rising number or, `reverse` not 0, by
+ * falling.
+ */
+enum lockstep_status lockstep_conn_block_walk(struct lockstep_conn *conn, int reverse, lockstep_block_fn fn,
+                                              void *arg);
+enum lockstep_status lockstep_conn_block_info(struct lockstep_conn *conn,
+                                              struct lockstep_block_info *out_info);
 
 #ifdef __cplusplus
 }

@@ -3,10 +3,12 @@
 
 #include <string.h>
 
+#include "api/api.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "coord/attach.h"
 #include "store/batch.h"
+#include "store/blocklist.h"
 #include "store/ticket.h"
 #include "store/transaction.h"
 
@@ -28,18 +30,6 @@ lockstep_db_open(const char *path, const struct lockstep_options *options, struc
     if (path == NULL || out_db == NULL)
         return LOCKSTEP_MISUSE;
     return lks_store_open(path, options, &lks_io_os, out_db);
-}
-
-static bool
-usable(const struct lockstep_db *db)
-{
-    return db != NULL && !lks_database_forked(db);
-}
-
-static bool
-connected(const struct lockstep_db *db)
-{
-    return usable(db) && lks_a32_acquire(&db->attached) != 0;
 }
 
 enum lockstep_status
@@ -91,30 +81,21 @@ lockstep_conn_close(struct lockstep_conn *conn)
     lks_conn_close(conn);
 }
 
-static bool
-conn_usable(const struct lockstep_conn *conn)
-{
-    return conn != NULL && connected(conn->db);
-}
-
-static bool
-conn_reading(const struct lockstep_conn *conn)
-{
-    return conn_usable(conn) && conn->reader.snapshot != 0;
-}
-
-static bool
-conn_writing(const struct lockstep_conn *conn)
-{
-    return conn_usable(conn) && conn->writing;
-}
-
 enum lockstep_status
 lockstep_conn_begin(struct lockstep_conn *conn)
 {
     if (!conn_usable(conn) || conn->reader.snapshot != 0)
         return LOCKSTEP_MISUSE;
     return lks_conn_begin(conn);
+}
+
+enum lockstep_status
+lockstep_conn_begin_at(struct lockstep_conn *conn, uint64_t snapshot)
+{
+    if (!conn_usable(conn) || conn->reader.snapshot != 0 || snapshot == 0 ||
+        snapshot > lks_a64_acquire(&conn->db->shm->state.committed))
+        return LOCKSTEP_MISUSE;
+    return lks_conn_begin_at(conn, snapshot);
 }
 
 /* One more try, on the newest snapshot, if this transaction has not begun on another. */
@@ -190,7 +171,9 @@ lockstep_conn_commit(struct lockstep_conn *conn, enum lockstep_durability durabi
     enum lockstep_status status;
     if (!conn_writing(conn))
         return LOCKSTEP_MISUSE;
-    status = lks_conn_publish(conn, durability, &ticket);
+    status = lks_blocklist_flush(conn);
+    if (status == LOCKSTEP_OK)
+        status = lks_conn_publish(conn, durability, &ticket);
     if (status != LOCKSTEP_OK)
         return status;
     lks_conn_write_end(conn);

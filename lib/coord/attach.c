@@ -409,6 +409,7 @@ attach_locked(struct lockstep_db *db, struct lks_file_stat *database, bool join_
         return status;
     db->horizon.floor = db->horizon.lowest = 0;
     db->horizon.count = 0;
+    lks_a32_set_relaxed(&db->work_owner, 0);
     if (!writers && !db->readonly) {
         /* Before anything of the dead is looked at: as client i we may own what must be repaired. */
         status = lks_client_enter(db);

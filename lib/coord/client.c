@@ -197,3 +197,40 @@ lks_client_describe(const struct lockstep_db *db, uint32_t client, char *out, si
         }
     snprintf(out, capacity, "%.31s (pid %d%s)", (const char *)words, (int)pid, state);
 }
+
+bool
+lks_client_read(struct lockstep_db *db, uint32_t client, struct lockstep_client *out)
+{
+    const struct lks_shm_client *entry = &db->shm->clients[client];
+    uint32_t pid = lks_a32_acquire(&entry->pid);
+    uint64_t words[4], now = lks_clock_ns(), since;
+    int32_t holder = 0;
+    int i;
+    if (pid == 0)
+        return false;
+    memset(out, 0, sizeof *out);
+    out->slot = client;
+    out->pid = pid <= INT32_MAX ? (int32_t)pid : 0;
+    out->readonly = (lks_a32_relaxed(&entry->flags) & LKS_CLIENT_READONLY) != 0;
+    out->self = client == db->client;
+    since = lks_a64_relaxed(&entry->since_ns);
+    out->age_ns = now > since ? now - since : 0;
+    for (i = 0; i < 4; i++)
+        words[i] = lks_a64_relaxed(&entry->program[i]);
+    memcpy(out->program, words, sizeof out->program);
+    out->program[sizeof out->program - 1] = '\0';
+    lks_fence_acquire();
+    /* It has left, or another has come: then that one came just now. */
+    if (lks_a32_relaxed(&entry->pid) != pid)
+        return false;
+    if (out->self)
+        out->alive = 1;
+    else if (lks_lockset_holder(&db->locks, LKS_BYTE_CLIENT0 + client, LKS_LOCK_EXCLUSIVE, &holder) !=
+             LOCKSTEP_OK)
+        out->alive = 1; /* when the system will not say, nobody is declared dead */
+    else
+        out->alive = holder != 0;
+    if (holder > 0)
+        out->pid = holder;
+    return true;
+}

@@ -2,6 +2,8 @@
 #ifndef LKS_COORD_CLIENT_H
 #define LKS_COORD_CLIENT_H
 
+#include <lockstep/coord.h>
+
 #include "base/status.h"
 #include "coord/database.h"
 
@@ -23,6 +25,8 @@ void lks_client_retire(struct lockstep_db *db);
 bool lks_client_reap(struct lockstep_db *db, uint32_t client);
 /* Reaps each dead client that has a slot below `snapshot`; true if there was one. */
 bool lks_client_reap_readers(struct lockstep_db *db, uint64_t snapshot);
+/* Entry i, without /proc.  False: it is free. */
+bool lks_client_read(struct lockstep_db *db, uint32_t client, struct lockstep_client *out);
 /* "program (pid 12, stopped)": for messages. */
 void lks_client_describe(const struct lockstep_db *db, uint32_t client, char *out, size_t capacity);
 

@@ -21,16 +21,19 @@ note(struct lks_horizon *h, uint64_t snapshot)
     h->count++;
 }
 
-void
-lks_horizon_scan(const struct lks_shm *shm, struct lks_horizon *out_horizon)
+/* So often a scan is made again because a snapshot changed hands in the middle of it. */
+#define MAX_LOOKS 8u
+
+/* One look at all slots.  False: a snapshot changed hands meanwhile. */
+static bool
+look(const struct lks_shm *shm, struct lks_horizon *h)
 {
-    uint32_t high, i;
-    struct lks_horizon *h = out_horizon;
+    uint32_t high, i, shares = lks_a32_seq(&shm->state.shares);
     h->floor = lks_a64_acquire(&shm->state.committed);
     h->lowest = h->floor;
     h->walks = UINT64_MAX;
     h->count = 0;
-    /* Pairs with the fence in lks_reader_claim(). */
+    /* Pairs with the fences in lks_reader_claim() and lks_reader_share(). */
     lks_fence();
     high = lks_a32_acquire(&shm->state.slots_high);
     if (high >= LKS_MAX_SLOTS)
@@ -45,6 +48,23 @@ lks_horizon_scan(const struct lks_shm *shm, struct lks_horizon *out_horizon)
             h->walks = walk;
     }
     h->walking = h->walks < h->floor ? h->walks : h->floor;
+    /* Pairs with lks_reader_share(): it sees the slot that it leans on as we did, or we see that it was there. */
+    lks_fence();
+    return lks_a32_seq(&shm->state.shares) == shares;
+}
+
+void
+lks_horizon_scan(const struct lks_shm *shm, struct lks_horizon *out_horizon)
+{
+    uint32_t looks;
+    out_horizon->unsure = false;
+    for (looks = 0; looks < MAX_LOOKS; looks++)
+        if (look(shm, out_horizon))
+            return;
+    out_horizon->unsure = true;
+    out_horizon->lowest = 1;
+    if (out_horizon->count == 0)
+        out_horizon->used[out_horizon->count++] = 1;
 }
 
 bool
@@ -52,6 +72,8 @@ lks_horizon_used(const struct lks_horizon *h, uint64_t from, uint64_t below)
 {
     uint32_t low = 0, high = h->count;
     assert(below <= h->floor);
+    if (h->unsure)
+        return from < below;
     while (low < high) {
         uint32_t middle = (low + high) / 2;
         if (h->used[middle] < from)

@@ -27,6 +27,10 @@ lks_lockset_take(struct lks_lockset *set, enum lks_lock_byte byte, enum lks_lock
         status = lks_bytelock_try(set->coord_fd, LKS_LOCK_PROCESS, type, offset_of(byte), 1);
     if (status == LOCKSTEP_OK)
         set->held |= 1u << byte;
+    if (status == LOCKSTEP_OK && type == LKS_LOCK_EXCLUSIVE)
+        set->exclusive |= 1u << byte;
+    else if (status == LOCKSTEP_OK)
+        set->exclusive &= ~(1u << byte);
     lks_mutex_unlock(&set->mutex);
     lks_fence();
     return status;
@@ -51,6 +55,29 @@ lks_lockset_holds(struct lks_lockset *set, enum lks_lock_byte byte)
     holds = (set->held & (1u << byte)) != 0;
     lks_mutex_unlock(&set->mutex);
     return holds;
+}
+
+unsigned
+lks_lockset_mode(struct lks_lockset *set, enum lks_lock_byte byte)
+{
+    unsigned mode = 0;
+    lks_mutex_lock(&set->mutex);
+    if (set->held & (1u << byte))
+        mode = set->exclusive & (1u << byte) ? 2 : 1;
+    lks_mutex_unlock(&set->mutex);
+    return mode;
+}
+
+enum lockstep_status
+lks_lockset_holder(struct lks_lockset *set, uint32_t byte, enum lks_lock_type type, int32_t *out_pid)
+{
+    enum lockstep_status status;
+    *out_pid = 0;
+    if (is_implied(set, byte))
+        return LOCKSTEP_OK;
+    status = lks_bytelock_holder(set->coord_fd, LKS_LOCK_PROCESS, type, offset_of(byte), 1, out_pid);
+    lks_fence();
+    return status;
 }
 
 enum lockstep_status

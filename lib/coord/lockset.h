@@ -34,6 +34,7 @@ struct lks_lockset {
     int coord_fd;       /* -1: not open */
     int database_fd;    /* -1: not open */
     uint32_t held;      /* bit a lks_lock_byte below 16 */
+    uint32_t exclusive; /* those of held that are exclusive */
     bool stock_shared;  /* last byte of SHARED */
     bool stock_reserved;
     bool stock_excluded; /* PENDING and the rest of SHARED */
@@ -45,6 +46,11 @@ enum lockstep_status lks_lockset_take(struct lks_lockset *set, enum lks_lock_byt
                                       enum lks_lock_type type);
 void lks_lockset_drop(struct lks_lockset *set, enum lks_lock_byte byte);
 bool lks_lockset_holds(struct lks_lockset *set, enum lks_lock_byte byte);
+/* 0 not held, 1 shared, 2 exclusive. */
+unsigned lks_lockset_mode(struct lks_lockset *set, enum lks_lock_byte byte);
+/* The process that would refuse us byte `byte`, CLIENT(i) included: 0 nobody, -1 unknown.  Takes nothing. */
+enum lockstep_status lks_lockset_holder(struct lks_lockset *set, uint32_t byte, enum lks_lock_type type,
+                                        int32_t *out_pid);
 /* Would another process refuse us this lock?  Takes nothing. */
 enum lockstep_status lks_lockset_others(struct lks_lockset *set, enum lks_lock_byte byte,
                                         enum lks_lock_type type, bool *out_others);

@@ -128,6 +128,7 @@ static const struct meaning coordination_meanings[] = {
     {"ROTRANS", "reads without a slot; nothing is written behind meanwhile", "about to write behind"},
     {"WORKER", NULL, "writes behind"},
     {"CHECKPOINTER", NULL, "syncs"},
+    {"WORK", NULL, "does the application's background work"},
 };
 
 static const struct meaning shm_meanings[] = {

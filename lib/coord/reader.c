@@ -53,6 +53,21 @@ read_commit(const struct lks_shm *shm, uint64_t id, uint64_t *out_size)
     return true;
 }
 
+/* The claim holds.  Inline: every transaction of a reader passes here. */
+static inline void
+activate(struct lockstep_db *db, struct lks_reader *reader, uint64_t snapshot, uint64_t size)
+{
+    struct lks_shm_slot *slot = &db->shm->slots[reader->slot];
+    lks_a64_set_relaxed(&slot->size, size);
+    lks_a64_set_relaxed(&slot->since_ns, lks_clock_coarse_ns());
+    lks_a32_set_relaxed(&slot->thread, (uint32_t)lks_process_thread());
+    lks_a32_set_relaxed(&slot->connection, reader->connection);
+    lks_a64_set_release(&slot->word, lks_slot_word(snapshot, db->client, LKS_SLOT_ACTIVE));
+    LKS_CRASH_POINT("reader:active");
+    reader->snapshot = snapshot;
+    reader->size = size;
+}
+
 /* The slot is ours and claiming at `snapshot`. */
 static enum lockstep_status
 settle(struct lockstep_db *db, struct lks_reader *reader, uint64_t snapshot)
@@ -67,14 +82,7 @@ settle(struct lockstep_db *db, struct lks_reader *reader, uint64_t snapshot)
         lks_fence();
         now = lks_a64_acquire(&shm->state.committed);
         if (now == snapshot && read_commit(shm, snapshot, &size)) {
-            lks_a64_set_relaxed(&slot->size, size);
-            lks_a64_set_relaxed(&slot->since_ns, lks_clock_coarse_ns());
-            lks_a32_set_relaxed(&slot->thread, (uint32_t)lks_process_thread());
-            lks_a32_set_relaxed(&slot->connection, reader->connection);
-            lks_a64_set_release(&slot->word, lks_slot_word(snapshot, db->client, LKS_SLOT_ACTIVE));
-            LKS_CRASH_POINT("reader:active");
-            reader->snapshot = snapshot;
-            reader->size = size;
+            activate(db, reader, snapshot, size);
             return LOCKSTEP_OK;
         }
         snapshot = now;
@@ -103,6 +111,55 @@ lks_reader_claim_slot(struct lockstep_db *db, uint32_t slot, struct lks_reader *
     if (!take_slot(db, slot, snapshot))
         return LOCKSTEP_BUSY;
     return settle(db, reader, snapshot);
+}
+
+/*
+ * A slot that holds `snapshot`, and the size there.  The ring has that, or the slot: its owner changes the size and then
+ * the word when it has committed, but not for long enough that the ring could have gone round, for it owns WRITER.
+ */
+static bool
+find_holder(const struct lockstep_db *db, const struct lks_reader *reader, uint64_t snapshot,
+            uint64_t *out_size)
+{
+    const struct lks_shm *shm = db->shm;
+    uint32_t high = lks_a32_acquire(&shm->state.slots_high), i;
+    for (i = 0; i <= high && i < LKS_MAX_SLOTS; i++) {
+        const struct lks_shm_slot *slot = &shm->slots[i];
+        uint64_t word = lks_a64_acquire(&slot->word), size;
+        if (i == reader->slot || lks_slot_state_of(word) != LKS_SLOT_ACTIVE ||
+            lks_slot_snapshot(word) != snapshot)
+            continue;
+        if (!read_commit(shm, snapshot, &size))
+            size = lks_a64_relaxed(&slot->size);
+        lks_fence_acquire();
+        if (lks_a64_relaxed(&slot->word) != word)
+            continue;
+        *out_size = size;
+        return true;
+    }
+    return false;
+}
+
+enum lockstep_status
+lks_reader_share(struct lockstep_db *db, struct lks_reader *reader, uint64_t snapshot)
+{
+    struct lks_shm *shm = db->shm;
+    uint64_t size;
+    assert(reader->snapshot == 0);
+    if (!find_slot(db, reader, snapshot))
+        return LOCKSTEP_BUSY;
+    LKS_CRASH_POINT("share:claiming");
+    lks_a32_add(&shm->state.shares, 1);
+    /* The claim and the count are seen by all before the look.  Pairs with lks_horizon_scan(). */
+    lks_fence();
+    LKS_CRASH_POINT("share:counted");
+    if ((lks_a64_acquire(&shm->state.committed) == snapshot && read_commit(shm, snapshot, &size)) ||
+        find_holder(db, reader, snapshot, &size)) {
+        activate(db, reader, snapshot, size);
+        return LOCKSTEP_OK;
+    }
+    lks_a64_set_release(&shm->slots[reader->slot].word, 0);
+    return LOCKSTEP_STALE;
 }
 
 void

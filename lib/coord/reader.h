@@ -19,6 +19,11 @@ enum lockstep_status lks_reader_claim(struct lockstep_db *db, struct lks_reader 
 /* The same in a slot that is given: the worker's. */
 enum lockstep_status lks_reader_claim_slot(struct lockstep_db *db, uint32_t slot,
                                            struct lks_reader *reader);
+/*
+ * Claims an older snapshot that another slot holds, of any process.  STALE: none does any more; BUSY as above.  The newest one
+ * may be claimed so, too.
+ */
+enum lockstep_status lks_reader_share(struct lockstep_db *db, struct lks_reader *reader, uint64_t snapshot);
 /* Moves the claim up to `snapshot`, which the caller, owner of WRITER, is about to publish or has. */
 void lks_reader_advance(struct lockstep_db *db, struct lks_reader *reader, uint64_t snapshot,
                         uint64_t size);

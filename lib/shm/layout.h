@@ -47,6 +47,7 @@ enum lks_lock_byte {
     LKS_BYTE_ROTRANS = 3,
     LKS_BYTE_WORKER = 4,
     LKS_BYTE_CHECKPOINTER = 5,
+    LKS_BYTE_WORK = 6, /* the application's background work: coord/work.h */
     LKS_BYTE_CLIENT0 = 16 /* CLIENT(i) = LKS_BYTE_CLIENT0 + i */
 };
 
@@ -110,6 +111,10 @@ struct lks_shm_client {
  * which the second look sees.
  * walk: 0, or `committed` as it was when the claimer began to follow a chain; 0 again once it has copied what
  * it found.  So a transaction that stays open for hours holds up the reuse of blocks for microseconds only.
+ * A claimer that wants an older snapshot S, which another slot holds, stores {S, claiming}, adds to state.shares, fences, and
+ * then looks for a slot that is {S, active}: claiming is not enough, for such a claim may move on.  A scan that has not seen
+ * the new claim, because it looked there before and at the other slot after that was let go, finds `shares` changed at its end,
+ * and looks again.
  * R1     a snapshot never falls while a transaction uses the slot.
  * R2     a claimer stands on no block while walk is 0.
  * Death: the slot stays claimed.  Until a reaper clears it, blocks are kept too long, never reused too
@@ -233,6 +238,8 @@ enum lks_block_state { LKS_BLOCK_FREE = 0, LKS_BLOCK_USED = 1 };
  * work_bell        anybody            -                 add; futex of worker threads
  * flush_bell       worker             WORKER            add; futex of those who wait for tickets or space
  * slots_high       anybody            -                 max, before the slot is claimed
+ * shares           anybody            -                 add, seq_cst, between the claim of an older snapshot and the
+ *                                                       look for who holds it (death: a scan looks once more)
  * waiters_high     anybody            -                 max, before the entry is taken
  * settings         anybody            -                 relaxed
  * tripwire         writer, last client  WRITER or DMS1  relaxed; 1: byte 18 of the file is 3, or it is empty
@@ -286,6 +293,8 @@ struct lks_shm_state {
     struct lks_a32 tripwire;
     struct lks_a32 max_lag_ms;
     struct lks_a32 bucket_mask;
+    struct lks_a32 shares;
+    struct lks_a32 shares_pad;
     struct lks_a64 store_limit;
     struct lks_a64 hard_limit;
     _Alignas(64) struct lks_a32 free_head;

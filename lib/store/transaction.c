@@ -9,7 +9,9 @@
 #include "base/log.h"
 #include "coord/client.h"
 #include "coord/freelist.h"
+#include "coord/work.h"
 #include "os/futex.h"
+#include "store/blocklist.h"
 #include "store/dbfile.h"
 #include "store/pagetable.h"
 #include "store/reunit.h"
@@ -55,9 +57,11 @@ lks_conn_close(struct lockstep_conn *conn)
     if (!lks_database_forked(conn->db) && lks_a32_acquire(&conn->db->attached)) {
         lks_conn_end(conn);
         lks_queue_leave(conn->db, &conn->place);
+        lks_work_drop(conn->db, conn->reader.connection);
     }
     if (conn->file != NULL && !conn->file_lent)
         conn->db->io->close(conn->file);
+    lks_blocklist_free(conn->blocklist);
     free(conn->blocks);
     free(conn);
 }
@@ -83,12 +87,10 @@ load_geometry(struct lockstep_conn *conn)
     return LOCKSTEP_BUSY;
 }
 
-enum lockstep_status
-lks_conn_begin(struct lockstep_conn *conn)
+/* The reader has its claim, or `status` says why not. */
+static enum lockstep_status
+begin_claimed(struct lockstep_conn *conn, enum lockstep_status status)
 {
-    enum lockstep_status status = lks_reader_claim(conn->db, &conn->reader);
-    if (status == LOCKSTEP_BUSY && lks_client_reap_readers(conn->db, UINT64_MAX))
-        status = lks_reader_claim(conn->db, &conn->reader);
     if (status != LOCKSTEP_OK)
         return status;
     conn->size = conn->reader.size;
@@ -96,6 +98,24 @@ lks_conn_begin(struct lockstep_conn *conn)
     if (status != LOCKSTEP_OK)
         lks_reader_release(conn->db, &conn->reader);
     return status;
+}
+
+enum lockstep_status
+lks_conn_begin(struct lockstep_conn *conn)
+{
+    enum lockstep_status status = lks_reader_claim(conn->db, &conn->reader);
+    if (status == LOCKSTEP_BUSY && lks_client_reap_readers(conn->db, UINT64_MAX))
+        status = lks_reader_claim(conn->db, &conn->reader);
+    return begin_claimed(conn, status);
+}
+
+enum lockstep_status
+lks_conn_begin_at(struct lockstep_conn *conn, uint64_t snapshot)
+{
+    enum lockstep_status status = lks_reader_share(conn->db, &conn->reader, snapshot);
+    if (status == LOCKSTEP_BUSY && lks_client_reap_readers(conn->db, UINT64_MAX))
+        status = lks_reader_share(conn->db, &conn->reader, snapshot);
+    return begin_claimed(conn, status);
 }
 
 /* Holding WRITER.  Fresh knowledge of the slots, and a store that is not too full to begin with. */
@@ -528,6 +548,7 @@ lks_conn_discard(struct lockstep_conn *conn)
             lks_log(LKS_ERROR, "%s: %s is damaged inside: a block that was written is in no chain",
                     conn->db->path, conn->db->coord_path);
     }
+    lks_blocklist_discard(conn->blocklist);
     conn->dirty = false;
     conn->size = conn->reader.size;
 }

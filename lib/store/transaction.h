@@ -24,6 +24,8 @@
 #include "coord/reader.h"
 #include "store/store.h"
 
+struct lks_blocklist;
+
 struct lockstep_conn {
     struct lockstep_db *db;
     struct lks_io_file *file;  /* for what is not in the store; opened when needed unless lent */
@@ -38,6 +40,7 @@ struct lockstep_conn {
     uint32_t *blocks;             /* of this transaction, for rollback */
     size_t block_count, block_capacity;
     uint32_t scans_left;          /* transactions until the slots are scanned again */
+    struct lks_blocklist *blocklist; /* NULL: the application keeps none; store/blocklist.c */
 };
 
 /* `file`: where to read what is not in the store; NULL: the connection opens its own. */
@@ -46,6 +49,8 @@ LKS_CHECKED enum lockstep_status lks_conn_open(struct lockstep_db *db, struct lk
 void lks_conn_close(struct lockstep_conn *conn);
 
 LKS_CHECKED enum lockstep_status lks_conn_begin(struct lockstep_conn *conn);
+/* On a snapshot that is the newest, or that a transaction of any process holds.  STALE: none does. */
+LKS_CHECKED enum lockstep_status lks_conn_begin_at(struct lockstep_conn *conn, uint64_t snapshot);
 /* Not waiting.  BUSY: lks_conn_wait(), end, begin, again.  STALE: end, begin, again. */
 LKS_CHECKED enum lockstep_status lks_conn_write_begin(struct lockstep_conn *conn);
 /*

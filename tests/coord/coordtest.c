@@ -209,6 +209,15 @@ child_end(struct child *child)
 }
 
 void
+child_killed(struct child *child)
+{
+    int status = -1;
+    ck_assert_int_eq(waitpid(child->pid, &status, 0), child->pid);
+    ck_assert_msg(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "the child did not die: %d", status);
+    close(child->fd);
+}
+
+void
 child_kill(struct child *child)
 {
     ck_assert_int_eq(kill(child->pid, SIGKILL), 0);

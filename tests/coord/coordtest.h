@@ -46,6 +46,8 @@ void child_go(struct child *child);
 /* Waits for its end, which must be with status 0. */
 void child_end(struct child *child);
 void child_kill(struct child *child);
+/* Waits for its end, which must be by SIGKILL: at a crash point. */
+void child_killed(struct child *child);
 /* In the child: ends it with a message if it does not hold. */
 #define child_check(CONDITION) child_check_at((CONDITION), #CONDITION, __FILE__, __LINE__)
 void child_check_at(bool holds, const char *condition, const char *file, int line);

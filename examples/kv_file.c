@@ -1,0 +1,172 @@
+/* kv: the file, its head, and transactions. */
+#include "kv.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+static const unsigned char magic[8] = {'k', 'v', 's', 't', 'o', 'r', 'e', '1'};
+
+static void
+put64(unsigned char *p, uint64_t value)
+{
+    for (int i = 0; i < 8; i++)
+        p[i] = (unsigned char)(value >> (56 - 8 * i));
+}
+
+static uint64_t
+get64(const unsigned char *p)
+{
+    uint64_t value = 0;
+    for (int i = 0; i < 8; i++)
+        value = value << 8 | p[i];
+    return value;
+}
+
+static enum lockstep_status
+load_head(struct kv *kv)
+{
+    unsigned char head[32];
+    size_t got = 0;
+    enum lockstep_status status = lockstep_conn_read(kv->conn, 0, head, sizeof head, &got);
+    if (status != LOCKSTEP_OK)
+        return status;
+    if (got != sizeof head || memcmp(head, magic, sizeof magic) != 0)
+        return LOCKSTEP_FORMAT;
+    kv->root = get64(head + 8);
+    kv->keys = get64(head + 16);
+    kv->levels = get64(head + 24);
+    return kv->levels <= KV_LEVELS ? LOCKSTEP_OK : LOCKSTEP_CORRUPT;
+}
+
+static enum lockstep_status
+save_head(struct kv *kv)
+{
+    unsigned char head[32];
+    memcpy(head, magic, sizeof magic);
+    put64(head + 8, kv->root);
+    put64(head + 16, kv->keys);
+    put64(head + 24, kv->levels);
+    return lockstep_conn_write(kv->conn, 0, head, sizeof head);
+}
+
+/* Begins a write transaction on the newest snapshot. */
+static enum lockstep_status
+begin_writing(struct kv *kv)
+{
+    enum lockstep_status status;
+    do {
+        status = lockstep_conn_begin(kv->conn);
+        if (status != LOCKSTEP_OK)
+            return status;
+        status = lockstep_conn_write_begin(kv->conn, kv->options.wait_ms);
+        if (status != LOCKSTEP_OK)
+            lockstep_conn_end(kv->conn);
+    } while (status == LOCKSTEP_STALE);
+    return status;
+}
+
+enum lockstep_status
+kv_read(struct kv *kv, kv_job job, void *arg)
+{
+    enum lockstep_status status = kv->options.snapshot != 0
+                                      ? lockstep_conn_begin_at(kv->conn, kv->options.snapshot)
+                                      : lockstep_conn_begin(kv->conn);
+    if (status != LOCKSTEP_OK)
+        return status;
+    status = load_head(kv);
+    if (status == LOCKSTEP_OK)
+        status = job(kv, arg);
+    lockstep_conn_end(kv->conn);
+    return status;
+}
+
+enum lockstep_status
+kv_write(struct kv *kv, kv_job job, void *arg, uint64_t *out_ticket)
+{
+    enum lockstep_status status = begin_writing(kv);
+    if (status != LOCKSTEP_OK)
+        return status;
+    lockstep_conn_assert_lock(kv->conn, LOCKSTEP_LOCK_WRITER, LOCKSTEP_EXCLUSIVE);
+    status = load_head(kv);
+    if (status == LOCKSTEP_OK)
+        status = job(kv, arg);
+    if (status == LOCKSTEP_OK)
+        status = save_head(kv);
+    if (status == LOCKSTEP_OK)
+        status = lockstep_conn_commit(kv->conn, kv->options.durability, out_ticket);
+    lockstep_conn_end(kv->conn); /* rolls back what was not committed */
+    return status;
+}
+
+/* An empty file becomes a store; of several that come at once the first does it. */
+static enum lockstep_status
+found(struct kv *kv)
+{
+    uint64_t size = 0;
+    enum lockstep_status status = begin_writing(kv);
+    if (status != LOCKSTEP_OK)
+        return status;
+    status = lockstep_conn_size(kv->conn, &size);
+    if (status == LOCKSTEP_OK && size == 0) {
+        kv->root = kv->keys = kv->levels = 0;
+        status = save_head(kv);
+        if (status == LOCKSTEP_OK)
+            status = lockstep_conn_block_format(kv->conn, KV_FREE_ROOT, KV_BLOCK);
+        if (status == LOCKSTEP_OK)
+            status = lockstep_conn_commit(kv->conn, LOCKSTEP_FULL_SYNC, NULL);
+    }
+    lockstep_conn_end(kv->conn);
+    return status;
+}
+
+static enum lockstep_status
+nothing(struct kv *kv, void *arg)
+{
+    (void)kv;
+    (void)arg;
+    return LOCKSTEP_OK;
+}
+
+enum lockstep_status
+kv_open(const char *path, const struct kv_options *options, struct kv *kv)
+{
+    struct lockstep_options lockstep = {0};
+    enum lockstep_status status;
+
+    memset(kv, 0, sizeof *kv);
+    kv->options = *options;
+    if (options->create) {
+        /* Before Lockstep: a process that closes a descriptor of the file later would drop locks on it. */
+        int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+        if (fd < 0)
+            return errno == ENOSPC ? LOCKSTEP_FULL : LOCKSTEP_CANTOPEN;
+        close(fd);
+    }
+    status = lockstep_db_open(path, &lockstep, &kv->db);
+    if (status == LOCKSTEP_OK)
+        status = lockstep_db_attach(kv->db);
+    if (status == LOCKSTEP_OK)
+        status = lockstep_conn_open(kv->db, &kv->conn);
+    if (status == LOCKSTEP_OK)
+        status = lockstep_conn_block_open(kv->conn, KV_FREE_ROOT);
+    if (status == LOCKSTEP_OK && options->create)
+        status = found(kv);
+    if (status == LOCKSTEP_OK && options->snapshot == 0)
+        status = kv_read(kv, nothing, NULL); /* is it one? */
+    if (status != LOCKSTEP_OK)
+        (void)kv_close(kv);
+    return status;
+}
+
+enum lockstep_status
+kv_close(struct kv *kv)
+{
+    enum lockstep_status status;
+    lockstep_conn_close(kv->conn);
+    status = lockstep_db_close(kv->db);
+    kv->conn = NULL;
+    kv->db = NULL;
+    return status;
+}

@@ -1,0 +1,567 @@
+/* Blocks of the file: who gets which, and what becomes of the list. */
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "api/apitest.h"
+#include "store/blocknode.h"
+
+#define ROOT 100
+#define SIZE 512
+#define MANY 700
+
+static struct lockstep_db *db;
+static struct lockstep_conn *conn;
+
+/* The file of 10000 bytes is 20 blocks, which are the application's. */
+#define FIRST 20
+
+static void
+make_list(void)
+{
+    db = open_db(NULL);
+    conn = open_conn(db);
+    begin_write(conn);
+    OK(lockstep_conn_block_format(conn, ROOT, SIZE));
+    commit(conn, LOCKSTEP_ASYNC);
+}
+
+static void
+close_all(void)
+{
+    lockstep_conn_close(conn);
+    OK(lockstep_db_close(db));
+}
+
+static uint64_t
+take(uint64_t below)
+{
+    uint64_t block = UINT64_MAX;
+    OK(lockstep_conn_block_alloc(conn, below, &block));
+    return block;
+}
+
+static void
+durable(uint64_t ticket)
+{
+    OK(lockstep_db_wait(db, ticket, 10000));
+}
+
+struct walked {
+    uint64_t blocks[2000], freed[2000];
+    int count, stop_after;
+};
+
+static int
+note(void *arg, uint64_t block, uint64_t freed)
+{
+    struct walked *w = arg;
+    w->blocks[w->count] = block;
+    w->freed[w->count++] = freed;
+    return w->count == w->stop_after;
+}
+
+static struct walked
+walk(int reverse)
+{
+    struct walked w = {.count = 0};
+    OK(lockstep_conn_block_walk(conn, reverse, note, &w));
+    return w;
+}
+
+static struct lockstep_block_info
+info(void)
+{
+    struct lockstep_block_info i;
+    OK(lockstep_conn_block_info(conn, &i));
+    return i;
+}
+
+START_TEST(a_freed_block_is_not_handed_out_while_an_older_snapshot_is_read)
+{
+    struct lockstep_conn *reader;
+    uint64_t block, ticket;
+    make_list();
+    reader = open_conn(db);
+    begin_write(conn);
+    block = take(0);
+    ck_assert_uint_eq(block, FIRST);
+    ck_assert_uint_eq(take(0), FIRST + 1);
+    commit(conn, LOCKSTEP_ASYNC);
+    OK(lockstep_conn_begin(reader));
+    begin_write(conn);
+    OK(lockstep_conn_block_free(conn, block));
+    ck_assert_uint_eq(take(0), FIRST + 3); /* FIRST + 2 is the list's first node */
+    ticket = commit(conn, LOCKSTEP_ASYNC);
+    durable(ticket);
+    begin_write(conn);
+    ck_assert_uint_eq(walk(0).blocks[0], block);
+    ck_assert_uint_eq(walk(0).freed[0], ticket);
+    ck_assert_uint_eq(info().usable, 0);
+    ck_assert_uint_eq(take(0), FIRST + 4);
+    OK(lockstep_conn_rollback(conn));
+    lockstep_conn_end(conn);
+    lockstep_conn_end(reader);
+    begin_write(conn);
+    ck_assert_uint_eq(info().usable, 1);
+    ck_assert_uint_eq(take(0), block);
+    commit(conn, LOCKSTEP_ASYNC);
+    lockstep_conn_close(reader);
+    close_all();
+}
+END_TEST
+
+START_TEST(a_freed_block_is_not_handed_out_before_its_commit_is_durable)
+{
+    /* Nothing is written behind but when the test says so. */
+    struct lockstep_options options = {.no_worker = 1, .max_lag_ms = 3600000};
+    uint64_t block, ticket;
+    db = open_db(&options);
+    conn = open_conn(db);
+    begin_write(conn);
+    OK(lockstep_conn_block_format(conn, ROOT, SIZE));
+    block = take(0);
+    commit(conn, LOCKSTEP_ASYNC);
+    OK(lockstep_db_run(db));
+    begin_write(conn);
+    OK(lockstep_conn_block_free(conn, block));
+    ticket = commit(conn, LOCKSTEP_ASYNC);
+    begin_write(conn);
+    ck_assert_uint_ne(take(0), block);
+    OK(lockstep_conn_rollback(conn));
+    lockstep_conn_end(conn);
+    OK(lockstep_db_run(db));
+    durable(ticket);
+    begin_write(conn);
+    ck_assert_uint_eq(take(0), block);
+    /* Of commits that nobody wants synced it is enough that they are in the file. */
+    ck_assert_int_eq(lockstep_conn_block_free(conn, FIRST + 1), LOCKSTEP_MISUSE); /* the list's node */
+    commit(conn, LOCKSTEP_ASYNC);
+    OK(lockstep_db_run(db));
+    begin_write(conn);
+    OK(lockstep_conn_block_free(conn, block));
+    commit(conn, LOCKSTEP_OFF);
+    begin_write(conn);
+    ck_assert_uint_ne(take(0), block);
+    OK(lockstep_conn_rollback(conn));
+    lockstep_conn_end(conn);
+    OK(lockstep_db_run(db));
+    begin_write(conn);
+    ck_assert_uint_eq(take(0), block);
+    OK(lockstep_conn_rollback(conn));
+    lockstep_conn_end(conn);
+    close_all();
+}
+END_TEST
+
+START_TEST(a_block_given_back_in_its_transaction_is_usable_at_once)
+{
+    uint64_t a, b;
+    make_list();
+    begin_write(conn);
+    a = take(0);
+    b = take(0);
+    ck_assert(lockstep_conn_block_is_new(conn, a));
+    ck_assert_int_eq(lockstep_conn_block_refree(conn, 3), LOCKSTEP_MISUSE);
+    OK(lockstep_conn_block_refree(conn, a));
+    ck_assert(!lockstep_conn_block_is_new(conn, a));
+    ck_assert_int_eq(lockstep_conn_block_refree(conn, a), LOCKSTEP_MISUSE);
+    ck_assert_uint_eq(walk(0).freed[0], 0);
+    ck_assert_uint_eq(take(0), a);
+    OK(lockstep_conn_block_free(conn, b)); /* of this transaction too: nobody has seen it */
+    ck_assert_uint_eq(take(0), b);
+    OK(lockstep_conn_block_refree(conn, b));
+    commit(conn, LOCKSTEP_ASYNC);
+    ck_assert(!lockstep_conn_block_is_new(conn, a));
+    begin_write(conn);
+    ck_assert_int_eq(lockstep_conn_block_refree(conn, a), LOCKSTEP_MISUSE);
+    ck_assert_uint_eq(take(0), b); /* and not before it is durable, for there was nothing in it */
+    commit(conn, LOCKSTEP_ASYNC);
+    close_all();
+}
+END_TEST
+
+START_TEST(allocation_below_a_block_gives_a_lower_one_or_none)
+{
+    uint64_t blocks[4], none = 99;
+    int i;
+    make_list();
+    begin_write(conn);
+    for (i = 0; i < 4; i++)
+        blocks[i] = take(0);
+    OK(lockstep_conn_block_refree(conn, blocks[1]));
+    OK(lockstep_conn_block_refree(conn, blocks[3]));
+    OK(lockstep_conn_block_alloc(conn, blocks[1], &none));
+    ck_assert_uint_eq(none, 0);
+    ck_assert_uint_eq(take(blocks[1] + 1), blocks[1]);
+    ck_assert_uint_eq(take(blocks[3]), 0);
+    ck_assert_uint_eq(take(blocks[3] + 1), blocks[3]);
+    ck_assert_uint_eq(info().free, 0);
+    OK(lockstep_conn_rollback(conn));
+    lockstep_conn_end(conn);
+    close_all();
+}
+END_TEST
+
+START_TEST(a_rollback_restores_the_list_and_a_snapshot_keeps_its_own)
+{
+    struct lockstep_conn *reader;
+    struct walked before, during;
+    uint64_t a, b;
+    make_list();
+    reader = open_conn(db);
+    OK(lockstep_conn_block_open(reader, ROOT));
+    begin_write(conn);
+    a = take(0);
+    b = take(0);
+    OK(lockstep_conn_block_refree(conn, a));
+    commit(conn, LOCKSTEP_ASYNC);
+    OK(lockstep_conn_begin(reader));
+    OK(lockstep_conn_begin(conn));
+    before = walk(0);
+    ck_assert_int_eq(before.count, 1);
+    OK(lockstep_conn_write_begin(conn, 0));
+    ck_assert_uint_eq(take(0), a);
+    OK(lockstep_conn_block_free(conn, b));
+    during = walk(0);
+    ck_assert_int_eq(during.count, 1);
+    ck_assert_uint_eq(during.blocks[0], b);
+    OK(lockstep_conn_rollback(conn));
+    during = walk(0);
+    ck_assert_int_eq(during.count, 1);
+    ck_assert_uint_eq(during.blocks[0], a);
+    lockstep_conn_end(conn);
+    begin_write(conn);
+    ck_assert_uint_eq(take(0), a);
+    OK(lockstep_conn_block_free(conn, b));
+    commit(conn, LOCKSTEP_ASYNC);
+    during.count = during.stop_after = 0;
+    OK(lockstep_conn_block_walk(reader, 0, note, &during));
+    ck_assert_int_eq(during.count, 1);
+    ck_assert_uint_eq(during.blocks[0], a);
+    lockstep_conn_end(reader);
+    lockstep_conn_close(reader);
+    close_all();
+}
+END_TEST
+
+START_TEST(it_is_walked_both_ways_and_a_walk_can_be_ended)
+{
+    struct walked up, down, part = {.stop_after = 5};
+    int i;
+    make_list();
+    begin_write(conn);
+    for (i = 0; i < 2 * MANY; i++)
+        (void)take(0);
+    for (i = 0; i < MANY; i++)
+        OK(lockstep_conn_block_refree(conn, FIRST + 2 * (uint64_t)(MANY - 1 - i)));
+    commit(conn, LOCKSTEP_ASYNC);
+    begin_write(conn);
+    OK(lockstep_conn_block_free(conn, FIRST + 1)); /* of the current transaction */
+    up = walk(0);
+    down = walk(1);
+    ck_assert_int_eq(up.count, (int)info().free);
+    ck_assert_int_eq(down.count, up.count);
+    ck_assert_int_ge(up.count, MANY - MANY / 14);
+    ck_assert_uint_gt(info().nodes, MANY / 29);
+    ck_assert_uint_eq(up.blocks[1], FIRST + 1);
+    for (i = 0; i < up.count; i++) {
+        ck_assert_uint_eq(up.blocks[i], down.blocks[up.count - 1 - i]);
+        ck_assert(i == 0 || up.blocks[i] > up.blocks[i - 1]);
+    }
+    OK(lockstep_conn_block_walk(conn, 0, note, &part));
+    ck_assert_int_eq(part.count, 5);
+    OK(lockstep_conn_rollback(conn));
+    lockstep_conn_end(conn);
+    close_all();
+}
+END_TEST
+
+/* Every block is the application's, an entry or a node, and only one of these: L2, counted. */
+static void
+check_whole(const unsigned char *mine)
+{
+    struct lockstep_block_info i = info();
+    struct walked w = walk(0);
+    uint64_t used = 0, b;
+    int n;
+    for (b = 1; b < i.blocks; b++)
+        used += mine[b];
+    for (n = 0; n < w.count; n++)
+        ck_assert_msg(!mine[w.blocks[n]], "block %u is free and in use", (unsigned)w.blocks[n]);
+    ck_assert_uint_eq(i.blocks, 1 + used + (uint64_t)w.count + i.nodes);
+}
+
+START_TEST(no_block_is_lost_or_handed_out_twice)
+{
+    static unsigned char mine[20000];
+    unsigned seed = 7, step;
+    uint64_t top = FIRST, ticket = 0;
+    memset(mine, 0, sizeof mine);
+    memset(mine + 1, 1, FIRST - 1);
+    make_list();
+    for (step = 0; step < 400; step++) {
+        static unsigned char before[20000];
+        unsigned n = (unsigned)rand_r(&seed) % 40;
+        bool grows = step / 50 % 2 == 0;
+        memcpy(before, mine, sizeof mine);
+        begin_write(conn);
+        while (n-- > 0) {
+            if ((unsigned)rand_r(&seed) % 10 < (grows ? 7u : 3u)) {
+                uint64_t block = take(0);
+                ck_assert(block > 0 && block < sizeof mine && !mine[block]);
+                mine[block] = 1;
+                top = block > top ? block : top;
+            } else {
+                uint64_t block = 1 + (unsigned)rand_r(&seed) % top;
+                enum lockstep_status status = lockstep_conn_block_free(conn, block);
+                ck_assert_int_eq(status, mine[block] ? LOCKSTEP_OK : LOCKSTEP_MISUSE);
+                mine[block] = 0;
+            }
+        }
+        check_whole(mine);
+        if (rand_r(&seed) % 5 == 0) {
+            OK(lockstep_conn_rollback(conn));
+            memcpy(mine, before, sizeof mine);
+        } else if (rand_r(&seed) % 8 == 0) {
+            uint64_t blocks;
+            OK(lockstep_conn_block_trim(conn, &blocks));
+            ck_assert_uint_eq(blocks, info().blocks);
+        }
+        check_whole(mine);
+        if (lockstep_conn_commit(conn, LOCKSTEP_ASYNC, &ticket) != LOCKSTEP_OK)
+            ck_assert_int_eq(lockstep_conn_commit(conn, LOCKSTEP_ASYNC, &ticket), LOCKSTEP_MISUSE);
+        lockstep_conn_end(conn);
+        if (step % 20 == 0) {
+            /* From the file, by a connection that has no copy. */
+            lockstep_conn_close(conn);
+            durable(ticket);
+            conn = open_conn(db);
+            OK(lockstep_conn_block_open(conn, ROOT));
+            OK(lockstep_conn_begin(conn));
+            check_whole(mine);
+            lockstep_conn_end(conn);
+        }
+    }
+    close_all();
+    /* In another life all that is free may be used at once. */
+    db = open_db(NULL);
+    conn = open_conn(db);
+    OK(lockstep_conn_block_open(conn, ROOT));
+    begin_write(conn);
+    check_whole(mine);
+    ck_assert_uint_gt(info().free, 50);
+    ck_assert_uint_eq(info().usable, info().free);
+    OK(lockstep_conn_rollback(conn));
+    lockstep_conn_end(conn);
+    close_all();
+}
+END_TEST
+
+START_TEST(free_blocks_at_the_end_are_given_back_to_the_file_system)
+{
+    uint64_t blocks = 0, size, i;
+    make_list();
+    begin_write(conn);
+    for (i = 0; i < 200; i++)
+        (void)take(0);
+    commit(conn, LOCKSTEP_ASYNC);
+    begin_write(conn);
+    for (i = 30; i < 200; i++)
+        OK(lockstep_conn_block_free(conn, FIRST + i));
+    OK(lockstep_conn_block_trim(conn, &blocks));
+    ck_assert_uint_ge(blocks, FIRST + 200); /* they are read by older snapshots still */
+    durable(commit(conn, LOCKSTEP_ASYNC));
+    for (i = 0; i < 2; i++) {
+        begin_write(conn);
+        OK(lockstep_conn_block_trim(conn, &blocks));
+        durable(commit(conn, LOCKSTEP_ASYNC));
+    }
+    /* The list's nodes stay, in the first of the free ones. */
+    ck_assert_uint_le(blocks, FIRST + 40);
+    OK(lockstep_conn_begin(conn));
+    OK(lockstep_conn_size(conn, &size));
+    ck_assert_uint_eq(size, blocks * SIZE);
+    lockstep_conn_end(conn);
+    close_all();
+    {
+        int fd = open("db", O_RDONLY | O_CLOEXEC);
+        ck_assert_int_eq(lseek(fd, 0, SEEK_END), (off_t)(blocks * SIZE));
+        close(fd);
+    }
+}
+END_TEST
+
+/* Scribbles into one byte of the list, commits that, and asks a new connection for a block and a walk. */
+static void
+damage(uint64_t at, int by)
+{
+    struct lockstep_conn *fresh = open_conn(db);
+    struct walked w = {.count = 0};
+    enum lockstep_status status;
+    uint64_t block = 0;
+    unsigned char byte;
+    size_t got;
+    OK(lockstep_conn_block_open(fresh, ROOT));
+    begin_write(conn);
+    OK(lockstep_conn_read(conn, at, &byte, 1, &got));
+    byte = (unsigned char)(byte + by);
+    OK(lockstep_conn_write(conn, at, &byte, 1));
+    commit(conn, LOCKSTEP_ASYNC);
+    begin_write(fresh);
+    status = lockstep_conn_block_alloc(fresh, 0, &block);
+    ck_assert_msg(status == LOCKSTEP_CORRUPT || (status == LOCKSTEP_FORMAT && at < ROOT + 8), "byte %u + %d: %d",
+                  (unsigned)at, by, status);
+    ck_assert_int_eq(lockstep_conn_block_walk(fresh, 0, note, &w), (int)status);
+    ck_assert_int_eq(lockstep_conn_block_free(fresh, 5), (int)status);
+    ck_assert_int_eq(w.count, 0);
+    OK(lockstep_conn_rollback(fresh));
+    lockstep_conn_end(fresh);
+    begin_write(conn);
+    byte = (unsigned char)(byte - by);
+    OK(lockstep_conn_write(conn, at, &byte, 1));
+    commit(conn, LOCKSTEP_ASYNC);
+    begin_write(fresh);
+    OK(lockstep_conn_block_walk(fresh, 0, note, &w));
+    ck_assert_int_gt(w.count, 0);
+    OK(lockstep_conn_rollback(fresh));
+    lockstep_conn_close(fresh);
+}
+
+START_TEST(a_damaged_list_is_an_error_and_never_a_loop)
+{
+    uint64_t first, i;
+    make_list();
+    begin_write(conn);
+    for (i = 0; i < 100; i++)
+        (void)take(0);
+    for (i = 0; i < 40; i++)
+        OK(lockstep_conn_block_free(conn, FIRST + 2 * i));
+    commit(conn, LOCKSTEP_ASYNC);
+    {
+        unsigned char root[LKS_BLOCK_ROOT_BYTES];
+        struct lks_block_root decoded;
+        size_t got;
+        OK(lockstep_conn_begin(conn));
+        OK(lockstep_conn_read(conn, ROOT, root, sizeof root, &got));
+        lockstep_conn_end(conn);
+        OK(lks_block_root_decode(root, &decoded));
+        ck_assert_uint_ge(decoded.nodes, 2);
+        first = decoded.first;
+    }
+    for (i = 0; i < LKS_BLOCK_ROOT_BYTES; i++)
+        damage(ROOT + i, 1);
+    for (i = 0; i < LKS_BLOCK_NODE_HEAD + 3 * LKS_BLOCK_ENTRY_BYTES; i++)
+        damage(first * SIZE + i, 1 + (int)i % 200);
+    close_all();
+}
+END_TEST
+
+/* A sound checksum over numbers that are wrong. */
+static enum lockstep_status
+forged(const struct lks_block_root *root, struct lks_block_node *const *nodes)
+{
+    unsigned char bytes[SIZE];
+    struct walked w = {.count = 0};
+    struct lockstep_conn *fresh = open_conn(db);
+    enum lockstep_status status;
+    uint32_t i;
+    OK(lockstep_conn_block_open(fresh, ROOT));
+    begin_write(fresh);
+    for (i = 0; nodes[i] != NULL; i++) {
+        memset(bytes, 0, sizeof bytes);
+        (void)lks_block_node_encode(nodes[i], bytes);
+        OK(lockstep_conn_write(fresh, nodes[i]->block * SIZE, bytes, sizeof bytes));
+    }
+    lks_block_root_encode(root, bytes);
+    OK(lockstep_conn_write(fresh, ROOT, bytes, LKS_BLOCK_ROOT_BYTES));
+    status = lockstep_conn_block_walk(fresh, 0, note, &w);
+    lockstep_conn_close(fresh);
+    return status;
+}
+
+START_TEST(a_forged_list_is_an_error_and_never_a_loop)
+{
+    struct lks_block_root root = {.block_size = SIZE, .nodes = 2, .blocks = 20, .first = 3, .entries = 3};
+    struct lks_block_node *a = calloc(1, sizeof *a + 2 * sizeof a->entries[0]);
+    struct lks_block_node *b = calloc(1, sizeof *b + 2 * sizeof b->entries[0]);
+    struct lks_block_node *const nodes[] = {a, b, NULL};
+    make_list();
+    a->block = 3, a->next = 4, a->count = 2, a->entries[0].block = 7, a->entries[1].block = 9;
+    b->block = 4, b->count = 1, b->entries[0].block = 12;
+    OK(forged(&root, nodes));
+#define FORGE(LVALUE, VALUE)                                        \
+    do {                                                            \
+        uint64_t kept_ = (LVALUE);                                  \
+        (LVALUE) = (VALUE);                                         \
+        ck_assert_int_eq(forged(&root, nodes), LOCKSTEP_CORRUPT);   \
+        (LVALUE) = (__typeof__(LVALUE))kept_;                       \
+    } while (0)
+    FORGE(b->next, 3);                 /* a ring */
+    FORGE(a->next, 3);                 /* a smaller one */
+    FORGE(a->next, 0);                 /* a chain cut short */
+    FORGE(a->next, 21);                /* beyond the file */
+    FORGE(a->next, 1ull << 60);
+    FORGE(root.first, 0);
+    FORGE(root.nodes, 1);
+    FORGE(root.nodes, 19);
+    FORGE(root.entries, 2);
+    FORGE(root.entries, 4);
+    FORGE(root.blocks, 12);            /* an entry beyond the file */
+    FORGE(root.blocks, UINT64_MAX / 4);
+    FORGE(root.block_size, 500);
+    FORGE(root.block_size, 1024);      /* not the size of its blocks */
+    FORGE(a->entries[1].block, 7);     /* twice */
+    FORGE(a->entries[1].block, 6);     /* falling */
+    FORGE(b->entries[0].block, 8);     /* falling from node to node */
+    FORGE(a->entries[0].block, 4);     /* an entry that is a node */
+    FORGE(a->entries[0].block, 0);
+    FORGE(a->count, 0);                /* reads as entries of 0 */
+    b->life = lks_block_life(db->shm);
+    FORGE(b->entries[0].freed, 1000);  /* by a commit that was not made */
+    free(a);
+    free(b);
+    close_all();
+}
+END_TEST
+
+START_TEST(a_list_that_is_not_there_is_said_to_be_of_another_format)
+{
+    uint64_t block = 0;
+    db = open_db(NULL);
+    conn = open_conn(db);
+    ck_assert_int_eq(lockstep_conn_block_alloc(conn, 0, &block), LOCKSTEP_MISUSE);
+    OK(lockstep_conn_block_open(conn, ROOT));
+    ck_assert_int_eq(lockstep_conn_block_open(conn, UINT64_MAX - 3), LOCKSTEP_MISUSE);
+    begin_write(conn);
+    ck_assert_int_eq(lockstep_conn_block_alloc(conn, 0, &block), LOCKSTEP_FORMAT);
+    ck_assert_int_eq(lockstep_conn_block_format(conn, 0, 1000), LOCKSTEP_MISUSE);
+    ck_assert_int_eq(lockstep_conn_block_format(conn, 460, 512), LOCKSTEP_MISUSE);
+    ck_assert_int_eq(lockstep_conn_block_format(conn, 0, 1u << 27), LOCKSTEP_MISUSE);
+    lockstep_conn_end(conn);
+    OK(lockstep_conn_begin(conn));
+    ck_assert_int_eq(lockstep_conn_block_alloc(conn, 0, &block), LOCKSTEP_MISUSE);
+    ck_assert_int_eq(lockstep_conn_block_free(conn, 1), LOCKSTEP_MISUSE);
+    lockstep_conn_end(conn);
+    close_all();
+}
+END_TEST
+
+int
+main(void)
+{
+    Suite *suite = suite_create("blocks");
+    TCase *tcase = coordtest_case(suite, "blocks");
+    tcase_add_test(tcase, a_freed_block_is_not_handed_out_while_an_older_snapshot_is_read);
+    tcase_add_test(tcase, a_freed_block_is_not_handed_out_before_its_commit_is_durable);
+    tcase_add_test(tcase, a_block_given_back_in_its_transaction_is_usable_at_once);
+    tcase_add_test(tcase, allocation_below_a_block_gives_a_lower_one_or_none);
+    tcase_add_test(tcase, a_rollback_restores_the_list_and_a_snapshot_keeps_its_own);
+    tcase_add_test(tcase, it_is_walked_both_ways_and_a_walk_can_be_ended);
+    tcase_add_test(tcase, no_block_is_lost_or_handed_out_twice);
+    tcase_add_test(tcase, free_blocks_at_the_end_are_given_back_to_the_file_system);
+    tcase_add_test(tcase, a_damaged_list_is_an_error_and_never_a_loop);
+    tcase_add_test(tcase, a_forged_list_is_an_error_and_never_a_loop);
+    tcase_add_test(tcase, a_list_that_is_not_there_is_said_to_be_of_another_format);
+    return coordtest_main(suite);
+}
