@@ -32,7 +32,7 @@ enum lockstep_status {
     LOCKSTEP_NOMEM,    /* out of memory or of entries in a shared table */
     LOCKSTEP_CANTOPEN, /* the file or its coordination file cannot be opened */
     LOCKSTEP_CORRUPT,  /* the coordination file is damaged */
-    LOCKSTEP_FORMAT,   /* the coordination file is of another version or kind of build */
+    LOCKSTEP_FORMAT,   /* the coordination file is of another version or kind of build, or another application's */
     LOCKSTEP_READONLY, /* no permission to write */
     LOCKSTEP_NOTSTORE, /* the file is a database in WAL mode: not for the store */
     LOCKSTEP_MISUSE    /* wrong call, or a handle that was carried across fork() */
@@ -48,6 +48,18 @@ enum lockstep_durability {
 struct lockstep_db;
 struct lockstep_conn;
 
+/*
+ * Names the format of what the application keeps in the file, where the options do not: asked when the process connects.
+ * `stored`: the name that those have who are connected, or who were killed and left commits; to answer with it is to get
+ * on with them.  NULL: nobody is there, and the answer is what later ones are compared with.  `head`: the first bytes of
+ * the file, at most 512; if commits wait they are not in it.  `out_format` is zeros; a name has at most 15 bytes.
+ * Any status but OK keeps the process from connecting, and is what it is told.
+ * Called with internal locks held: it must be quick, and must not call the library.
+ */
+#define LOCKSTEP_FORMAT_SIZE 16
+typedef enum lockstep_status (*lockstep_format_fn)(void *arg, const char *stored, const void *head, size_t head_bytes,
+                                                   char out_format[LOCKSTEP_FORMAT_SIZE]);
+
 struct lockstep_options {
     uint32_t max_lag_ms;     /* 0: leave as it is (100 in a new coordination file) */
     uint64_t store_limit;    /* bytes; 0: leave as it is (64 MiB) */
@@ -60,6 +72,14 @@ struct lockstep_options {
      * is.  What was committed and not yet written dies with the process: see SINGLE PROCESS in lockstep(7).
      */
     uint32_t single_process;
+    /*
+     * What the application keeps in the file, a name of at most 15 bytes, with a version perhaps: "books 2".  Who comes
+     * while others are connected, or commits wait, and has another name is told FORMAT, and the log has both names.
+     * SQLite's databases have "SQLite".  "" is a name too, unless format_fn has a better one.
+     */
+    char format[LOCKSTEP_FORMAT_SIZE];
+    lockstep_format_fn format_fn; /* NULL: none */
+    void *format_arg;
 };
 
 struct lockstep_db_info {
@@ -143,6 +163,39 @@ enum lockstep_status lockstep_conn_rollback(struct lockstep_conn *conn);
 /* Ends the transaction (rolls back what was not committed). */
 void lockstep_conn_end(struct lockstep_conn *conn);
 uint64_t lockstep_conn_snapshot(const struct lockstep_conn *conn);
+
+/* --------------------------------------------------------------------------- what an engine checkpoints
+ *
+ * Writes behind everything that is committed, and makes it durable, in the calling thread, or waits for the process that
+ * writes behind.  *out_bytes (which may be NULL): how much of the file was written while the call ran, by whoever did it;
+ * 0 if nothing had to be.  READONLY: opened so.  IOERR, FULL: the disk failed; all is kept and tried again.  Thread-safe.
+ */
+enum lockstep_status lockstep_db_checkpoint(struct lockstep_db *db, uint64_t *out_bytes);
+
+/*
+ * A record that tells an engine where everything is, kept twice, as LSM1 keeps its meta pages 1 and 2: a new one is written
+ * where the newest is not, so one that is torn or damaged falls back to the one before.  The places are the application's:
+ * two stretches of `size` bytes each that do not overlap, for nothing else.  Of them LOCKSTEP_META_HEADER bytes are a
+ * header (lib/store/meta.h has the format); the payload may have the rest.
+ */
+#define LOCKSTEP_META_HEADER 24
+struct lockstep_meta {
+    uint64_t offset[2];
+    uint32_t size; /* bytes of each place, header and all */
+};
+/*
+ * The newest valid record as the transaction sees it: its payload, the payload's size, and its sequence, which is one more
+ * with each record.  Sequence 0: none was written yet.  CORRUPT: there were records, and both places are damaged.
+ * capacity_bytes must be at least places->size - LOCKSTEP_META_HEADER, or it is MISUSE.
+ */
+enum lockstep_status lockstep_conn_meta_read(struct lockstep_conn *conn, const struct lockstep_meta *places, void *buf,
+                                             size_t capacity_bytes, size_t *out_size_bytes, uint64_t *out_sequence);
+/*
+ * Writes the next record, as part of the transaction, which must be the writer.  *out_sequence may be NULL.  Where both
+ * places are damaged the sequence begins anew.  FULL, IOERR, NOMEM: as lockstep_conn_write().
+ */
+enum lockstep_status lockstep_conn_meta_write(struct lockstep_conn *conn, const struct lockstep_meta *places,
+                                              const void *payload, size_t size_bytes, uint64_t *out_sequence);
 
 #ifdef __cplusplus
 }

@@ -3,9 +3,11 @@
 
 #include <string.h>
 
+#include "api/arguments.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "coord/attach.h"
+#include "coord/format.h"
 #include "store/batch.h"
 #include "store/ticket.h"
 #include "store/transaction.h"
@@ -27,19 +29,21 @@ lockstep_db_open(const char *path, const struct lockstep_options *options, struc
 {
     if (path == NULL || out_db == NULL)
         return LOCKSTEP_MISUSE;
+    if (options != NULL && !lks_format_is_name(options->format))
+        return LOCKSTEP_MISUSE;
     return lks_store_open(path, options, &lks_io_os, out_db);
 }
 
 static bool
 usable(const struct lockstep_db *db)
 {
-    return db != NULL && !lks_database_forked(db);
+    return lks_api_usable(db);
 }
 
 static bool
 connected(const struct lockstep_db *db)
 {
-    return usable(db) && lks_a32_acquire(&db->attached) != 0;
+    return lks_api_connected(db);
 }
 
 enum lockstep_status
@@ -100,13 +104,13 @@ conn_usable(const struct lockstep_conn *conn)
 static bool
 conn_reading(const struct lockstep_conn *conn)
 {
-    return conn_usable(conn) && conn->reader.snapshot != 0;
+    return lks_api_reading(conn);
 }
 
 static bool
 conn_writing(const struct lockstep_conn *conn)
 {
-    return conn_usable(conn) && conn->writing;
+    return lks_api_writing(conn);
 }
 
 enum lockstep_status

@@ -10,6 +10,7 @@
 #include "base/crashpoint.h"
 #include "base/log.h"
 #include "coord/client.h"
+#include "coord/format.h"
 #include "coord/queue.h"
 #include "os/filesystem.h"
 #include "os/map.h"
@@ -230,6 +231,22 @@ is_our_mode(const struct lockstep_db *db)
     return lks_a32_relaxed(&db->shm->state.mode) == (uint32_t)db->hooks->mode;
 }
 
+/* A good file of our mode, and nobody is connected: of our format, too, or nothing waits in it and it may go. */
+static enum lockstep_status
+check_left_format(struct lockstep_db *db)
+{
+    char stored[LKS_FORMAT_SIZE];
+    enum lockstep_status status;
+    if (!nothing_pending(db->shm))
+        return lks_format_check(db, "processes that were killed and left commits");
+    lks_format_stored(db->shm, stored);
+    status = lks_format_match(db, stored);
+    if (status != LOCKSTEP_FORMAT)
+        return status;
+    status = lks_file_unlink(db->coord_path);
+    return status == LOCKSTEP_OK ? LOCKSTEP_STALE : status;
+}
+
 /* Step 3 for a client that is alone.  *out_adopt: there is something to adopt. STALE: open it again. */
 static enum lockstep_status
 prepare_alone(struct lockstep_db *db, const struct lks_file_stat *database, bool *out_adopt)
@@ -246,7 +263,7 @@ prepare_alone(struct lockstep_db *db, const struct lks_file_stat *database, bool
         if (!is_our_mode(db))
             return replace_other_mode(db);
         *out_adopt = true;
-        return LOCKSTEP_OK;
+        return check_left_format(db);
     case LKS_HEADER_EMPTY:
         if (coord.size_bytes != 0) {
             /* Only the space was there.  A new inode: what is beyond the identity might not be zeros. */
@@ -325,7 +342,7 @@ prepare_joining(struct lockstep_db *db, const struct lks_file_stat *database, bo
         return refuse(db, "cannot be used alone (multi_process=0): it is also used by");
     if (verdict == LKS_HEADER_GOOD)
         /* Of the other mode: whoever switches it is about to leave. */
-        return is_our_mode(db) ? LOCKSTEP_OK : LOCKSTEP_BUSY;
+        return is_our_mode(db) ? lks_format_check(db, "other processes") : LOCKSTEP_BUSY;
     lks_log(LKS_ERROR,
             "%s: %s %s, and other processes are connected through it; `lockstep locks %s` names them: close "
             "them first",
@@ -414,6 +431,9 @@ attach_locked(struct lockstep_db *db, struct lks_file_stat *database, bool join_
         status = lks_client_enter(db);
         if (status == LOCKSTEP_OK)
             status = become_first(db, adopt || readers);
+        if (status == LOCKSTEP_OK && !adopt && !readers)
+            /* Not sooner: the application may look into the file for its name. */
+            status = lks_format_make(db);
         if (status == LOCKSTEP_OK && db->options.single_process && !db->alone) {
             /* What the dead left is in the database now; this file has served. */
             status = leave_last(db);

@@ -72,6 +72,7 @@ struct lockstep_db {
     uint32_t client;                   /* [attach] */
     struct lks_process self;           /* [attach] */
     char boot_id[LKS_BOOT_ID_SIZE];    /* [attach] */
+    char format[LOCKSTEP_FORMAT_SIZE]; /* [attach] the application's name for what the file is */
 
     bool leaving_as_owner;             /* [attach_mutex] exit() owns WRITER, and drains */
     bool left;                         /* [attach_mutex] exit() has left for us: nothing is undone */

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "coord/attach.h"
+#include "coord/format.h"
 #include "os/map.h"
 
 static struct lks_mutex registry_mutex = LKS_MUTEX_INITIALIZER(LKS_RANK_REGISTRY);
@@ -204,6 +205,12 @@ lks_registry_get(const char *path, const struct lockstep_options *options, const
     /* Of the other mode: a connection of this process that switches it has not let go yet. */
     if (status == LOCKSTEP_OK && db->hooks->mode != hooks->mode)
         status = LOCKSTEP_BUSY;
+    if (status == LOCKSTEP_OK && !lks_format_shares(db, options)) {
+        lks_log(LKS_ERROR, "%s: it is open in this process in the format '%s', and is now to be opened in '%s'",
+                db->path, db->format[0] != '\0' ? db->format : db->options.format,
+                options != NULL ? options->format : "");
+        status = LOCKSTEP_FORMAT;
+    }
     if (status == LOCKSTEP_OK) {
         db->references++;
         *out_db = db;

@@ -41,6 +41,7 @@ struct batch {
     uint64_t file_size; /* of the file now */
     uint64_t file_size_after;
     uint32_t page_size; /* of the database in the file now */
+    uint64_t written;   /* bytes */
     bool sync;
     bool shrink;        /* nobody needs what lies beyond `size` */
     bool sealed;
@@ -381,6 +382,7 @@ write_changes(struct batch *batch)
         if (!db->alone)
             lks_dbfile_set_tripwire(begin, batch->store->run, bytes);
         status = db->io->write(batch->store->database, begin, batch->store->run, bytes);
+        batch->written += bytes;
         LKS_CRASH_POINT("batch:wrote-run");
         if (begin + bytes > file_end)
             file_end = begin + bytes;
@@ -407,6 +409,7 @@ publish_flushed(struct batch *batch)
     struct lks_shm_state *state = &batch->db->shm->state;
     lks_a64_set_relaxed(&state->file_size, batch->file_size_after);
     lks_a64_set_relaxed(&state->file_counter, lks_a64_relaxed(&state->next_counter));
+    lks_a64_add(&state->written_bytes, batch->written);
     LKS_CRASH_POINT("batch:publishing");
     /* Release: the file has it.  Pairs with the acquire in lks_sweep(). */
     lks_a64_set_release(&state->flushed, batch->target);
@@ -416,7 +419,6 @@ publish_flushed(struct batch *batch)
         lks_a64_set_release(&state->durable, batch->target);
     }
     lks_a64_add(&state->batches, 1);
-    lks_a64_add(&state->written_units, batch->count);
     lks_a32_set_relaxed(&state->last_errno, 0);
     LKS_CRASH_POINT("batch:published");
     wake_all(state);

@@ -238,6 +238,24 @@ view(const struct lockstep_conn *conn)
     return conn->writing ? conn->reader.snapshot + 1 : conn->reader.snapshot;
 }
 
+/* A piece that does not show how the file begins may be of one that is not SQLite's, where 3 is 3. */
+static enum lockstep_status
+hide_tripwire(struct lockstep_conn *conn, uint64_t offset, void *buf, size_t size)
+{
+    unsigned char start[LKS_DBFILE_MAGIC_BYTES] = {0};
+    size_t got = 0;
+    enum lockstep_status status = LOCKSTEP_OK;
+    if (!lks_dbfile_has_tripwire(offset, size))
+        return LOCKSTEP_OK;
+    if (offset != 0)
+        status = conn->db->io->read(conn->file, 0, start, sizeof start, &got);
+    else
+        memcpy(start, buf, sizeof start);
+    if (status == LOCKSTEP_OK && lks_dbfile_is_sqlite(start))
+        lks_dbfile_hide_tripwire(offset, buf, size);
+    return status;
+}
+
 static enum lockstep_status
 read_file(struct lockstep_conn *conn, uint64_t offset, void *buf, size_t size)
 {
@@ -257,8 +275,7 @@ read_file(struct lockstep_conn *conn, uint64_t offset, void *buf, size_t size)
     if (status != LOCKSTEP_OK)
         return status;
     memset((char *)buf + got, 0, size - got);
-    lks_dbfile_hide_tripwire(offset, buf, size);
-    return LOCKSTEP_OK;
+    return hide_tripwire(conn, offset, buf, size);
 }
 
 /* Part of a unit from the newest block that the transaction sees, if there is one. */
