@@ -64,7 +64,12 @@ struct lockstep_options {
     uint32_t max_lag_ms;     /* 0: leave as it is (100 in a new coordination file) */
     uint64_t store_limit;    /* bytes; 0: leave as it is (64 MiB) */
     uint64_t hard_limit;     /* bytes; 0: leave as it is (32 GiB of address space, the disk permitting) */
-    uint32_t readonly;       /* write nothing; join others if they are there, else READONLY at attach */
+    /*
+     * Write nothing.  While others are connected it is one of them.  While nobody is, each transaction reads a private
+     * copy of what there is, killed processes' commits and all, and not a byte of any file is changed; no permission to
+     * write is needed.  Each begin looks which of the two it is.  Files that the system does not let us write are opened so.
+     */
+    uint32_t readonly;
     uint32_t no_worker;      /* no background thread: the caller runs lockstep_db_run() */
     uint32_t override_fs;    /* open on filesystems that are refused */
     /*
@@ -128,6 +133,9 @@ enum lockstep_status lockstep_db_open(const char *path, const struct lockstep_op
 /*
  * Connects this process, recovers what a dead one left.  BUSY: a stock SQLite writer is at work.
  * NOTSTORE: the file is in WAL mode.  Idempotent.  Thread-safe.
+ * Of one that only reads: READONLY if others are connected and it may not write the coordination file, where readers mark
+ * what they read; CANTOPEN if it may not even read one that was left.  If nobody is connected, calls that need the memory
+ * that clients share (info, wait, run, checkpoint) return READONLY.
  */
 enum lockstep_status lockstep_db_attach(struct lockstep_db *db);
 
@@ -146,7 +154,10 @@ enum lockstep_status lockstep_db_info(struct lockstep_db *db, struct lockstep_db
 enum lockstep_status lockstep_conn_open(struct lockstep_db *db, struct lockstep_conn **out_conn);
 void lockstep_conn_close(struct lockstep_conn *conn);
 
-/* Begins a transaction on the newest snapshot.  No system call. */
+/*
+ * Begins a transaction on the newest snapshot.  No system call; but opened to read only, with nobody connected, it reads in
+ * what killed processes left, and keeps writers from writing behind until it ends.  BUSY then: the file is being written.
+ */
 enum lockstep_status lockstep_conn_begin(struct lockstep_conn *conn);
 /* Becomes the writer.  wait_ms: how long to queue.  STALE when a commit came in between. */
 enum lockstep_status lockstep_conn_write_begin(struct lockstep_conn *conn, int wait_ms);

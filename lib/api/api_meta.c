@@ -1,7 +1,7 @@
 /* The entry points of coord.h for what an engine checkpoints: writing behind all there is, and records kept twice. */
 #include <lockstep/coord.h>
 
-#include "api/arguments.h"
+#include "api/api.h"
 #include "store/checkpoint.h"
 #include "store/meta.h"
 
@@ -21,7 +21,7 @@ enum lockstep_status
 lockstep_conn_meta_read(struct lockstep_conn *conn, const struct lockstep_meta *places, void *buf,
                         size_t capacity_bytes, size_t *out_size_bytes, uint64_t *out_sequence)
 {
-    if (!lks_api_reading(conn) || !is_sound(places) || buf == NULL || out_size_bytes == NULL ||
+    if (!conn_viewing(conn) || !is_sound(places) || buf == NULL || out_size_bytes == NULL ||
         out_sequence == NULL || capacity_bytes < places->size - LOCKSTEP_META_HEADER)
         return LOCKSTEP_MISUSE;
     return lks_meta_read(conn, places, buf, out_size_bytes, out_sequence);
@@ -33,7 +33,7 @@ lockstep_conn_meta_write(struct lockstep_conn *conn, const struct lockstep_meta 
 {
     uint64_t sequence = 0;
     enum lockstep_status status;
-    if (!lks_api_writing(conn) || !is_sound(places) || (payload == NULL && size_bytes > 0) ||
+    if (!conn_writing(conn) || !is_sound(places) || (payload == NULL && size_bytes > 0) ||
         size_bytes > places->size - LOCKSTEP_META_HEADER)
         return LOCKSTEP_MISUSE;
     status = lks_meta_write(conn, places, payload, size_bytes, &sequence);
@@ -47,7 +47,7 @@ lockstep_db_checkpoint(struct lockstep_db *db, uint64_t *out_bytes)
 {
     uint64_t bytes = 0;
     enum lockstep_status status;
-    if (!lks_api_connected(db))
+    if (!readable(db))
         return LOCKSTEP_MISUSE;
     if (db->readonly)
         return LOCKSTEP_READONLY;

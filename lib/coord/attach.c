@@ -439,6 +439,14 @@ attach_locked(struct lockstep_db *db, struct lks_file_stat *database, bool join_
             status = leave_last(db);
             return status == LOCKSTEP_OK ? LOCKSTEP_STALE : status;
         }
+        if (status == LOCKSTEP_STALE && readers) {
+            /* They would not see what whoever has a new file writes, nor he what they read. */
+            lks_log(LKS_ERROR,
+                    "%s: %s does not fit the database, and read-only clients are connected through it; "
+                    "`lockstep locks %s` names them: close them first",
+                    db->path, db->coord_path, db->path);
+            return LOCKSTEP_CORRUPT;
+        }
         if (status == LOCKSTEP_STALE && nothing_pending(db->shm)) {
             status = lks_file_unlink(db->coord_path);
             return status == LOCKSTEP_OK ? LOCKSTEP_STALE : status;
@@ -456,8 +464,10 @@ attach_locked(struct lockstep_db *db, struct lks_file_stat *database, bool join_
     if (status != LOCKSTEP_OK)
         return status;
     LKS_CRASH_POINT("attach:connected");
+    if (db->readonly)
+        return LOCKSTEP_OK;
     apply_options(db);
-    return db->readonly ? LOCKSTEP_OK : db->hooks->start_worker(db);
+    return db->hooks->start_worker(db);
 }
 
 static enum lockstep_status

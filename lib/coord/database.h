@@ -64,7 +64,9 @@ struct lockstep_db {
 
     struct lks_mutex attach_mutex;
     struct lks_a32 attached;
-    bool readonly;                     /* [attach] */
+    struct lks_a32 standby;            /* 0 to 1 once: only reads, and nobody was there to attach beside; release */
+    bool unwritable;                   /* [attach] the system does not let us write the file */
+    bool readonly;                     /* [attach] that, or asked for: the client is of DMS3 and writes nothing behind */
     struct lks_shm *shm;               /* [attach] */
     size_t map_bytes;                  /* [attach] */
     bool alone;                        /* [attach] single-process mode: shm is private memory */

@@ -122,7 +122,7 @@ park(const struct lockstep_db *db)
     }
     p->id = db->id;
     p->fd = db->locks.database_fd;
-    p->writable = !db->readonly;
+    p->writable = !db->unwritable;
     p->next = parked_list;
     parked_list = p;
 }
@@ -167,7 +167,8 @@ make(char *real_path, const struct lks_file_id *id, const struct lockstep_option
     lks_mutex_init(&db->reap_mutex, LKS_RANK_REAP);
     lks_mutex_init(&db->locks.mutex, LKS_RANK_LOCKSET);
     if (db->path != NULL && db->coord_path != NULL && db->journal_path != NULL)
-        status = database_descriptor(id, real_path, &db->locks.database_fd, &db->readonly);
+        status = database_descriptor(id, real_path, &db->locks.database_fd, &db->unwritable);
+    db->readonly = db->unwritable || db->options.readonly;
     if (status != LOCKSTEP_OK) {
         destroy(db);
         return status;

@@ -52,9 +52,9 @@ lks_conn_close(struct lockstep_conn *conn)
 {
     if (conn == NULL)
         return;
-    if (!lks_database_forked(conn->db) && lks_a32_acquire(&conn->db->attached)) {
+    if (!lks_database_forked(conn->db) && (conn->view != NULL || lks_a32_acquire(&conn->db->attached) != 0)) {
         lks_conn_end(conn);
-        lks_queue_leave(conn->db, &conn->place);
+        lks_conn_leave_queue(conn);
     }
     if (conn->file != NULL && !conn->file_lent)
         conn->db->io->close(conn->file);
@@ -86,7 +86,17 @@ load_geometry(struct lockstep_conn *conn)
 enum lockstep_status
 lks_conn_begin(struct lockstep_conn *conn)
 {
-    enum lockstep_status status = lks_reader_claim(conn->db, &conn->reader);
+    enum lockstep_status status = LOCKSTEP_OK;
+    if (lks_a32_acquire(&conn->db->attached) == 0)
+        status = lks_private_open(conn->db, &conn->view);
+    if (status != LOCKSTEP_OK)
+        return status;
+    if (conn->view != NULL) {
+        conn->reader.snapshot = lks_private_snapshot(conn->view);
+        conn->size = lks_private_size(conn->view);
+        return LOCKSTEP_OK;
+    }
+    status = lks_reader_claim(conn->db, &conn->reader);
     if (status == LOCKSTEP_BUSY && lks_client_reap_readers(conn->db, UINT64_MAX))
         status = lks_reader_claim(conn->db, &conn->reader);
     if (status != LOCKSTEP_OK)
@@ -228,7 +238,9 @@ lks_conn_wait(struct lockstep_conn *conn, uint64_t wait_ns)
 void
 lks_conn_leave_queue(struct lockstep_conn *conn)
 {
-    lks_queue_leave(conn->db, &conn->place);
+    /* On standby there is none. */
+    if (lks_a32_acquire(&conn->db->attached) != 0)
+        lks_queue_leave(conn->db, &conn->place);
 }
 
 /* The snapshot that reads look up: our own blocks are of the next commit. */
@@ -335,9 +347,12 @@ read_unit(struct lockstep_conn *conn, uint64_t offset, void *buf, size_t size)
 enum lockstep_status
 lks_conn_read(struct lockstep_conn *conn, uint64_t offset, void *buf, size_t size, size_t *out_read)
 {
-    uint32_t unit = lks_unit_bytes(conn->g);
+    uint32_t unit;
     size_t done = 0;
     assert(conn->reader.snapshot != 0);
+    if (conn->view != NULL)
+        return lks_private_read(conn->view, offset, buf, size, out_read);
+    unit = lks_unit_bytes(conn->g);
     if (offset >= conn->size)
         size = 0;
     else if (size > conn->size - offset)
@@ -562,6 +577,12 @@ lks_conn_write_end(struct lockstep_conn *conn)
 void
 lks_conn_end(struct lockstep_conn *conn)
 {
+    if (conn->view != NULL) {
+        lks_private_close(conn->db, conn->view);
+        conn->view = NULL;
+        conn->reader.snapshot = 0;
+        return;
+    }
     if (conn->writing) {
         lks_conn_discard(conn);
         lks_conn_write_end(conn);

@@ -22,6 +22,7 @@
 #include "base/status.h"
 #include "coord/queue.h"
 #include "coord/reader.h"
+#include "store/private.h"
 #include "store/store.h"
 
 struct lockstep_conn {
@@ -30,6 +31,7 @@ struct lockstep_conn {
     bool file_lent;
     struct lks_reader reader;
     struct lks_place place;
+    struct lks_private *view;     /* not NULL: the transaction reads this, and has no claim in shared memory */
     const struct lks_geometry *g; /* while a transaction is open */
     bool writing;                 /* owns WRITER */
     bool dirty;                   /* there is something to commit */

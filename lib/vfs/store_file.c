@@ -760,7 +760,6 @@ lks_store_file_open(sqlite3_vfs *vfs, const char *name, struct lks_file *f, int 
     f->synchronous = default_synchronous();
     f->wal.auto_frames = DEFAULT_AUTO_FRAMES;
     lks_uri_parse(name, &f->uri);
-    f->uri.options.readonly = f->readonly;
     pthread_mutex_init(&f->sleep_mutex, NULL);
     f->base.pMethods = &lks_store_file_methods;
     lks_files_add(f);

@@ -4,7 +4,7 @@
  * Made to fail by: leaving lks_format_check() out of prepare_joining() or out of prepare_alone(); not replacing the file of
  * another name in which nothing waits; leaving lks_format_make() out; "SQLite" in lib/vfs/uri.c.
  */
-#include "api/apitest.h"
+#include "api/enginetest.h"
 
 #include <sqlite3.h>
 #include <stdio.h>

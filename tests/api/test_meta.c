@@ -5,7 +5,7 @@
  * or the 16 bytes ahead of the sum, out of it; beginning with 1 again while one is valid; counting no bytes in
  * write_changes(); a checkpoint that does not wait; hiding the tripwire where the file is not SQLite's.
  */
-#include "api/apitest.h"
+#include "api/enginetest.h"
 
 #include <string.h>
 #include <unistd.h>

@@ -1,6 +1,6 @@
-/* What the tests of coord.h share: opening, a commit in one call, and the file as it is on the disk. */
-#ifndef TESTS_API_APITEST_H
-#define TESTS_API_APITEST_H
+/* What the tests of engines on coord.h share: opening, a commit in one call, and the file as it is on the disk. */
+#ifndef TESTS_API_ENGINETEST_H
+#define TESTS_API_ENGINETEST_H
 
 #include <lockstep/coord.h>
 

@@ -1,4 +1,4 @@
-#include "api/apitest.h"
+#include "api/enginetest.h"
 
 #include <fcntl.h>
 #include <string.h>
