@@ -60,6 +60,14 @@ struct lockstep_conn;
 typedef enum lockstep_status (*lockstep_format_fn)(void *arg, const char *stored, const void *head, size_t head_bytes,
                                                    char out_format[LOCKSTEP_FORMAT_SIZE]);
 
+/*
+ * Tells how many bytes of the file are in use, from its start: the file is cut off there.  Asked when the last client
+ * closes the database, after everything has been written behind, unless somebody reads on; not when the process ends by
+ * exit() without a close.  `conn` is in a transaction that reads the newest commit: it may be read by, and nothing else.
+ * Any status but OK, or more than the file has, leaves the file as it is.
+ */
+typedef enum lockstep_status (*lockstep_last_used_fn)(void *arg, struct lockstep_conn *conn, uint64_t *out_bytes);
+
 struct lockstep_options {
     uint32_t max_lag_ms;     /* 0: leave as it is (100 in a new coordination file) */
     uint64_t store_limit;    /* bytes; 0: leave as it is (64 MiB) */
@@ -85,6 +93,8 @@ struct lockstep_options {
     char format[LOCKSTEP_FORMAT_SIZE];
     lockstep_format_fn format_fn; /* NULL: none */
     void *format_arg;
+    lockstep_last_used_fn last_used_fn; /* NULL: the file stays as long as it is */
+    void *last_used_arg;
 };
 
 struct lockstep_db_info {

@@ -359,15 +359,20 @@ become_first(struct lockstep_db *db, bool adopt)
     return status == LOCKSTEP_OK ? db->hooks->recover(db, adopt) : status;
 }
 
-/* We hold DMS1, and nobody else has DMS2: nobody else writes. */
+/*
+ * We hold DMS1, and nobody else has DMS2: nobody else writes.  `closing`: the application closes the database, so it can be
+ * asked how much of it is in use.
+ */
 static enum lockstep_status
-leave_last(struct lockstep_db *db)
+leave_last(struct lockstep_db *db, bool closing)
 {
     bool readers = true;
     enum lockstep_status status = db->hooks->drain(db);
     LKS_CRASH_POINT("detach:drained");
     if (status == LOCKSTEP_OK)
         status = lks_lockset_others(&db->locks, LKS_BYTE_DMS3, LKS_LOCK_EXCLUSIVE, &readers);
+    if (status == LOCKSTEP_OK && closing && !readers && db->hooks->shorten != NULL)
+        db->hooks->shorten(db);
     if (status == LOCKSTEP_OK)
         status = db->hooks->leave(db);
     LKS_CRASH_POINT("detach:left");
@@ -436,7 +441,7 @@ attach_locked(struct lockstep_db *db, struct lks_file_stat *database, bool join_
             status = lks_format_make(db);
         if (status == LOCKSTEP_OK && db->options.single_process && !db->alone) {
             /* What the dead left is in the database now; this file has served. */
-            status = leave_last(db);
+            status = leave_last(db, false);
             return status == LOCKSTEP_OK ? LOCKSTEP_STALE : status;
         }
         if (status == LOCKSTEP_STALE && readers) {
@@ -554,7 +559,7 @@ lks_detach(struct lockstep_db *db)
     if (status == LOCKSTEP_OK && !db->readonly) {
         last = lks_lockset_take(&db->locks, LKS_BYTE_DMS2, LKS_LOCK_EXCLUSIVE);
         if (last == LOCKSTEP_OK)
-            status = leave_last(db);
+            status = leave_last(db, true);
         if (last == LOCKSTEP_OK && status != LOCKSTEP_OK && db->hooks->mode == LKS_MODE_STORE)
             lks_log(LKS_ERROR,
                     "%s: the last commits could not be written (%s, %s); they are kept in %s and will be "
@@ -585,7 +590,7 @@ lks_leave_at_exit(struct lockstep_db *db)
         /* For good: no other thread commits after the drain.  A transaction that is open has not committed. */
         lks_place_init(&place, 0);
         db->leaving_as_owner = lks_queue_lock(db, &place, EXIT_WAIT_NS) == LOCKSTEP_OK;
-        if (leave_last(db) != LOCKSTEP_OK && db->hooks->mode == LKS_MODE_STORE)
+        if (leave_last(db, false) != LOCKSTEP_OK && db->hooks->mode == LKS_MODE_STORE)
             lks_log(LKS_ERROR,
                     "%s: the last commits could not be written; they are kept in %s until the database is next "
                     "opened through Lockstep",

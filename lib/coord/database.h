@@ -39,6 +39,11 @@ struct lks_database_hooks {
     enum lockstep_status (*repair)(struct lockstep_db *db);
     /* Writes everything back and makes it durable.  Nobody else is connected. */
     enum lockstep_status (*drain)(struct lockstep_db *db);
+    /*
+     * The last client leaves in order, all is drained, and nobody reads: the file as short as the application uses it.
+     * NULL: it is not ours to cut.
+     */
+    void (*shorten)(struct lockstep_db *db);
     /* The last client leaves, all is drained: nothing of ours stays in or beside the file. */
     enum lockstep_status (*leave)(struct lockstep_db *db);
     enum lockstep_status (*start_worker)(struct lockstep_db *db);

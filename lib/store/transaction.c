@@ -33,15 +33,23 @@
 enum lockstep_status
 lks_conn_open(struct lockstep_db *db, struct lks_io_file *file, struct lockstep_conn **out_conn)
 {
+    uint32_t number;
+    lks_mutex_lock(&db->attach_mutex);
+    number = ++db->next_connection;
+    lks_mutex_unlock(&db->attach_mutex);
+    return lks_conn_make(db, file, number, out_conn);
+}
+
+enum lockstep_status
+lks_conn_make(struct lockstep_db *db, struct lks_io_file *file, uint32_t number, struct lockstep_conn **out_conn)
+{
     struct lockstep_conn *conn = calloc(1, sizeof *conn);
     if (conn == NULL)
         return LOCKSTEP_NOMEM;
     conn->db = db;
     conn->file = file;
     conn->file_lent = file != NULL;
-    lks_mutex_lock(&db->attach_mutex);
-    conn->reader.connection = ++db->next_connection;
-    lks_mutex_unlock(&db->attach_mutex);
+    conn->reader.connection = number;
     lks_place_init(&conn->place, conn->reader.connection);
     *out_conn = conn;
     return LOCKSTEP_OK;

@@ -45,6 +45,9 @@ struct lockstep_conn {
 /* `file`: where to read what is not in the store; NULL: the connection opens its own. */
 LKS_CHECKED enum lockstep_status lks_conn_open(struct lockstep_db *db, struct lks_io_file *file,
                                                struct lockstep_conn **out_conn);
+/* The same, for who holds attach_mutex: `number` is the next of db->next_connection. */
+LKS_CHECKED enum lockstep_status lks_conn_make(struct lockstep_db *db, struct lks_io_file *file, uint32_t number,
+                                               struct lockstep_conn **out_conn);
 void lks_conn_close(struct lockstep_conn *conn);
 
 LKS_CHECKED enum lockstep_status lks_conn_begin(struct lockstep_conn *conn);

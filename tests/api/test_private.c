@@ -77,6 +77,8 @@ leave_commits(struct child *self)
     conn = api_connect(db);
     api_write(conn, 4094, "one..", LOCKSTEP_FULL_SYNC);
     api_write(conn, 4094, "two..", LOCKSTEP_ASYNC);
+    /* For its sake that version stays behind the newest. */
+    child_check(lockstep_conn_begin(api_connect(db)) == LOCKSTEP_OK);
     api_write(conn, 4094, "three", LOCKSTEP_OFF);
     api_write(conn, 20000, "far", LOCKSTEP_ASYNC);
     api_begin_writing(conn);
@@ -220,6 +222,37 @@ END_TEST
 /* ---------------------------------------------------------------------------------------- a hot journal */
 
 #ifdef LKS_DEBUG
+static const char *const reading_points[] = {"private:rolled-back", "private:read"};
+static int reading_point;
+
+static void
+die_reading(struct child *self)
+{
+    struct lockstep_conn *conn;
+    child_step(self, 's');
+    lks_crash_arm(reading_points[reading_point], 1);
+    (void)stand_by(&conn);
+}
+
+static void run_to_its_death(void (*run)(struct child *self));
+
+START_TEST(a_reader_that_dies_leaves_nothing)
+{
+    struct picture before;
+    struct lockstep_conn *conn;
+    struct lockstep_db *db;
+    run_and_kill(leave_commits);
+    before = take_picture();
+    reading_point = _i;
+    run_to_its_death(die_reading);
+    expect_picture(&before);
+    db = api_open(NULL);
+    conn = api_connect(db);
+    expect_all_commits(conn);
+    close_reader(db, conn);
+}
+END_TEST
+
 static const char *const batch_points[] = {"batch:wrote-run", "batch:wrote-all", "batch:synced", "batch:invalidated"};
 static int batch_point;
 
@@ -547,6 +580,8 @@ START_TEST(commits_of_another_format_are_refused)
 }
 END_TEST
 
+static bool flushed;
+
 static void
 leave_sql(struct child *self)
 {
@@ -558,6 +593,8 @@ leave_sql(struct child *self)
                                 SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_URI, NULL) == SQLITE_OK);
     child_check(sqlite3_exec(db, "CREATE TABLE t(v); PRAGMA lockstep_flush; INSERT INTO t VALUES('pending row')", NULL,
                              NULL, NULL) == SQLITE_OK);
+    if (flushed)
+        child_check(sqlite3_exec(db, "PRAGMA lockstep_flush", NULL, NULL, NULL) == SQLITE_OK);
     child_step(self, 'a');
 }
 
@@ -568,6 +605,7 @@ START_TEST(of_a_sqlite_database_it_sees_the_commits_and_not_the_tripwire)
     struct lockstep_db *db;
     char page[4096], disk[2];
     size_t got = 0;
+    flushed = _i == 1;
     run_and_kill(leave_sql);
     disk_read("db", 18, disk, 1);
     ck_assert_int_eq(disk[0], 3);
@@ -592,6 +630,7 @@ main(void)
     tcase_add_test(tcase, it_needs_no_permission_to_write_anything);
     tcase_add_test(tcase, without_permission_to_read_the_coordination_file_it_says_so);
 #ifdef LKS_DEBUG
+    tcase_add_loop_test(tcase, a_reader_that_dies_leaves_nothing, 0, 2);
     tcase_add_loop_test(tcase, beside_a_hot_journal_it_sees_every_commit_and_writes_nothing, 0, 4);
     tcase_add_loop_test(tcase, with_the_journal_alone_it_sees_what_was_before_the_batch, 0, 3);
 #endif
@@ -604,6 +643,6 @@ main(void)
     tcase_add_loop_test(tcase, a_coordination_file_that_is_of_no_use_is_passed_over_loudly, 0,
                         sizeof damages / sizeof *damages);
     tcase_add_test(tcase, commits_of_another_format_are_refused);
-    tcase_add_test(tcase, of_a_sqlite_database_it_sees_the_commits_and_not_the_tripwire);
+    tcase_add_loop_test(tcase, of_a_sqlite_database_it_sees_the_commits_and_not_the_tripwire, 0, 2);
     return coordtest_main(suite);
 }

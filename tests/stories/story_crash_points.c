@@ -14,7 +14,7 @@
  * that was never made (transaction:committing, 10 s of spinning at the next connect); not reaping a writer
  * that died while it changed the unit (reunit:between, every survivor refused for good).
  *
- * Points of WAL mode: story_wal_crash_points.c.
+ * Points of WAL mode: story_wal_crash_points.c; those that only coord.h leads to: tests/api.
  *
  * LKS_POINT=name in the environment takes one point only; LKS_SOAK=1 makes more rounds, where the victim dies
  * at a later passing.
@@ -473,11 +473,11 @@ static char points_text[16384];
 static const char *points[512];
 static int point_count;
 
-/* Those of WAL mode have a story of their own. */
+/* Those of WAL mode, and those that only coord.h leads to, are passed through by other tests. */
 static bool
-is_of_a_log(const char *point)
+is_elsewhere(const char *point)
 {
-    static const char *const prefixes[] = {"wal:", "groupsync:", "checkpoint:", "queue:returned"};
+    static const char *const prefixes[] = {"wal:", "groupsync:", "checkpoint:", "queue:returned", "private:", "shorten:"};
     size_t i;
     for (i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++)
         if (strncmp(point, prefixes[i], strlen(prefixes[i])) == 0)
@@ -510,7 +510,7 @@ list_points(void)
         return;
     }
     while ((word = strtok(NULL, " \n")) != NULL)
-        if ((only == NULL || strcmp(only, word) == 0) && !is_of_a_log(word))
+        if ((only == NULL || strcmp(only, word) == 0) && !is_elsewhere(word))
             points[point_count++] = word;
 }
 
