@@ -87,15 +87,19 @@ lks_format_make(struct lockstep_db *db)
     return LOCKSTEP_OK;
 }
 
+const char *
+lks_format_in_use(const struct lockstep_db *db)
+{
+    /* While it is attached its name is constant. */
+    return lks_a32_acquire(&db->attached) != 0 ? db->format : db->options.format;
+}
+
 bool
 lks_format_shares(const struct lockstep_db *db, const struct lockstep_options *options)
 {
     const char *wanted = options != NULL ? options->format : "";
-    const char *given = db->options.format;
     /* Who asks a callback takes the answer that the first got. */
     if (options != NULL && options->format_fn != NULL && wanted[0] == '\0')
-        return db->options.format_fn == options->format_fn && given[0] == '\0';
-    if (given[0] == '\0' && db->options.format_fn != NULL && lks_a32_acquire(&db->attached) != 0)
-        given = db->format;
-    return strcmp(wanted, given) == 0;
+        return db->options.format_fn == options->format_fn && db->options.format[0] == '\0';
+    return strcmp(wanted, lks_format_in_use(db)) == 0;
 }

@@ -28,6 +28,8 @@ LKS_CHECKED enum lockstep_status lks_format_match(struct lockstep_db *db, const 
 LKS_CHECKED enum lockstep_status lks_format_check(struct lockstep_db *db, const char *whose);
 /* Names a coordination file that is new.  Holding DMS1, nobody else connected, the database as of its last commit. */
 LKS_CHECKED enum lockstep_status lks_format_make(struct lockstep_db *db);
+/* The name that this process uses for it, as far as it is known before it is attached. */
+const char *lks_format_in_use(const struct lockstep_db *db);
 /* May one who opens it with these options share the Database with those who have it open in this process? */
 bool lks_format_shares(const struct lockstep_db *db, const struct lockstep_options *options);
 

@@ -208,7 +208,7 @@ lks_registry_get(const char *path, const struct lockstep_options *options, const
         status = LOCKSTEP_BUSY;
     if (status == LOCKSTEP_OK && !lks_format_shares(db, options)) {
         lks_log(LKS_ERROR, "%s: it is open in this process in the format '%s', and is now to be opened in '%s'",
-                db->path, db->format[0] != '\0' ? db->format : db->options.format,
+                db->path, lks_format_in_use(db),
                 options != NULL ? options->format : "");
         status = LOCKSTEP_FORMAT;
     }

@@ -272,28 +272,12 @@ io_size(struct lks_io_file *file, uint64_t *out_size)
 }
 
 static enum lockstep_status
-io_sync_dir(void *context, const char *path)
-{
-    (void)context;
-    (void)path;
-    return LOCKSTEP_OK;
-}
-
-static enum lockstep_status
-io_remove(void *context, const char *path, bool sync_dir)
-{
-    (void)context;
-    (void)path;
-    (void)sync_dir;
-    return LOCKSTEP_OK;
-}
-
-static enum lockstep_status
 io_exists(void *context, const char *path, bool *out_exists)
 {
     return lks_io_os.exists(context, path, out_exists);
 }
 
+/* What lks_journal_read_back() calls. */
 static const struct lks_io overlay_io = {
     .open = io_open,
     .close = io_close,
@@ -302,8 +286,6 @@ static const struct lks_io overlay_io = {
     .truncate = io_truncate,
     .sync = io_sync,
     .size = io_size,
-    .sync_dir = io_sync_dir,
-    .remove = io_remove,
     .exists = io_exists,
 };
 
@@ -311,5 +293,5 @@ enum lockstep_status
 lks_overlay_roll_back(struct lks_overlay *overlay, const char *path, bool *out_rolled_back)
 {
     struct lks_io_file database = {.overlay = overlay, .fd = -1};
-    return lks_journal_rollback(&overlay_io, path, &database, out_rolled_back);
+    return lks_journal_read_back(&overlay_io, path, &database, out_rolled_back);
 }

@@ -27,7 +27,7 @@ LKS_CHECKED enum lockstep_status lks_overlay_write(struct lks_overlay *overlay, 
 /* What comes back by making it longer again is zeros. */
 void lks_overlay_resize(struct lks_overlay *overlay, uint64_t size);
 
-/* lks_journal_rollback() into the overlay: the journal at `path` is read, and stays as it is. */
+/* lks_journal_read_back() into the overlay: the journal at `path` is read, and stays as it is. */
 LKS_CHECKED enum lockstep_status lks_overlay_roll_back(struct lks_overlay *overlay, const char *path,
                                                        bool *out_rolled_back);
 

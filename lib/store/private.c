@@ -37,6 +37,16 @@ struct left {
     uint64_t committed, flushed;
 };
 
+/* Was it said before?  By the commit that it is about; UINT64_MAX: that what was left is of no use. */
+static bool
+told(struct lockstep_db *db, uint64_t commit)
+{
+    struct lks_store *store = lks_store_of(db);
+    bool before = store->private_told == commit;
+    store->private_told = commit;
+    return before;
+}
+
 /* ------------------------------------------------------------------------------------- the coordination file */
 
 /* Of another state of the file than the dead knew, with the journal played back?  As check_file() in recovery.c. */
@@ -94,6 +104,9 @@ lay_commits(struct left *left)
 static void
 pass_over(const struct left *left, const char *why)
 {
+    /* Once, and not for each transaction. */
+    if (told(left->db, UINT64_MAX))
+        return;
     lks_log(LKS_ERROR, "%s: %s %s; it is passed over. Commits that may wait in it are not seen", left->db->path,
             left->db->coord_path, why);
 }
@@ -102,7 +115,6 @@ pass_over(const struct left *left, const char *why)
 static enum lockstep_status
 read_sound(struct left *left, uint64_t *out_snapshot)
 {
-    struct lks_store *store = lks_store_of(left->db);
     char stored[LKS_FORMAT_SIZE];
     bool applies = false;
     enum lockstep_status status;
@@ -136,10 +148,9 @@ read_sound(struct left *left, uint64_t *out_snapshot)
     if (status != LOCKSTEP_OK)
         return status;
     *out_snapshot = left->committed;
-    if (left->committed != left->flushed && store->private_told != left->committed)
+    if (left->committed != left->flushed && !told(left->db, left->committed))
         lks_log(LKS_NOTICE, "%s: reading %llu commits that processes which died had made; they wait to be written",
                 left->db->path, (unsigned long long)(left->committed - left->flushed));
-    store->private_told = left->committed;
     return LOCKSTEP_OK;
 }
 
@@ -255,9 +266,10 @@ read_base(struct lockstep_db *db, struct lks_overlay *image)
             lks_log(LKS_ERROR, "%s: %s cannot be read (%s)", db->path, db->journal_path,
                     strerror(lks_os_errno()));
     }
-    if (rolled_back)
+    if (rolled_back && !lks_store_of(db)->private_told_journal)
         lks_log(LKS_NOTICE, "%s: read as it was before the batch in %s, which stays as it is", db->path,
                 db->journal_path);
+    lks_store_of(db)->private_told_journal = rolled_back;
     if (status == LOCKSTEP_OK)
         status = lks_overlay_read(image, 0, head, sizeof head, &got);
     if (status != LOCKSTEP_OK || got < sizeof head || !lks_dbfile_is_sqlite(head))

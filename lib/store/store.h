@@ -12,7 +12,7 @@
  * place            batch_mutex: the worker's place in the writer queue
  * lent             batch_mutex: a connection of this process that owns WRITER waits for a batch, which may act
  *                  as the owner
- * private_told     attach_mutex: the commit up to which the log was told of commits that the dead left
+ * private_told*    attach_mutex: what the log was told of what the dead left, see store/private.c
  * worker_*         worker_mutex
  */
 #ifndef LKS_STORE_STORE_H
@@ -41,6 +41,7 @@ struct lks_store {
     bool lent;
     uint64_t failed_logged_ns;
     uint64_t private_told;
+    bool private_told_journal;
 
     struct lks_mutex worker_mutex;
     pthread_cond_t worker_wake;

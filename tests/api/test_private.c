@@ -10,9 +10,11 @@
 
 #include <fcntl.h>
 #include <grp.h>
+#include <pthread.h>
 #include <sqlite3.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <lockstep/lockstep.h>
@@ -390,6 +392,106 @@ START_TEST(a_writer_that_comes_commits_and_nothing_is_written_behind_under_a_rea
 }
 END_TEST
 
+/* Comes and commits 50 pairs, each written behind, while the threads below read. */
+static void
+write_pairs(struct child *self)
+{
+    struct lockstep_db *db = NULL;
+    struct lockstep_conn *conn;
+    enum lockstep_status status;
+    uint64_t i;
+    child_step(self, 's');
+    child_check(lockstep_db_open("db", NULL, &db) == LOCKSTEP_OK);
+    do
+        status = lockstep_db_attach(db);
+    while (status == LOCKSTEP_BUSY);
+    child_check(status == LOCKSTEP_OK);
+    conn = api_connect(db);
+    for (i = 1; i <= 50; i++) {
+        api_begin_writing(conn);
+        child_check(lockstep_conn_write(conn, 8, &i, 8) == LOCKSTEP_OK);
+        child_check(lockstep_conn_write(conn, 9000, &i, 8) == LOCKSTEP_OK);
+        api_commit(conn, LOCKSTEP_FULL_SYNC);
+    }
+    close_reader(db, conn);
+}
+
+static struct lockstep_db *shared_db;
+
+/* Reads pairs until the last one is there; each is whole, and none is older than the one before. */
+static void *
+read_pairs(void *failed)
+{
+    struct lockstep_conn *conn = NULL;
+    uint64_t pair[2] = {0, 0}, before = 0;
+    size_t got = 0;
+    if (lockstep_conn_open(shared_db, &conn) != LOCKSTEP_OK)
+        return failed;
+    while (pair[0] < 50) {
+        enum lockstep_status status = lockstep_conn_begin(conn);
+        if (status == LOCKSTEP_BUSY)
+            continue;
+        if (status != LOCKSTEP_OK || lockstep_conn_read(conn, 8, &pair[0], 8, &got) != LOCKSTEP_OK ||
+            lockstep_conn_read(conn, 9000, &pair[1], 8, &got) != LOCKSTEP_OK || pair[0] != pair[1] || pair[0] < before)
+            return failed;
+        before = pair[0];
+        lockstep_conn_end(conn);
+    }
+    lockstep_conn_close(conn);
+    return NULL;
+}
+
+START_TEST(threads_on_standby_read_whole_commits_and_join_who_comes)
+{
+    pthread_t threads[4];
+    struct child writer;
+    size_t i;
+    child_start(&writer, write_pairs);
+    child_await(&writer, 's');
+    shared_db = api_open(&reading);
+    ck_assert(!is_live(shared_db));
+    for (i = 0; i < 4; i++)
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, read_pairs, &shared_db), 0);
+    child_go(&writer);
+    for (i = 0; i < 4; i++) {
+        void *failed = NULL;
+        ck_assert_int_eq(pthread_join(threads[i], &failed), 0);
+        ck_assert_ptr_null(failed);
+    }
+    child_end(&writer);
+    ck_assert_int_eq(lockstep_db_close(shared_db), LOCKSTEP_OK);
+}
+END_TEST
+
+/* In a child of fork() the handles are dead, and to close them takes nothing from the parent. */
+START_TEST(a_view_that_is_carried_across_fork_is_of_no_use_there_and_kept_here)
+{
+    struct lockstep_conn *conn;
+    struct lockstep_db *db = stand_by(&conn);
+    int fd = open("db", O_RDWR | O_CLOEXEC), status = -1;
+    char byte;
+    size_t got;
+    pid_t pid;
+    ck_assert_int_eq(lockstep_conn_begin(conn), LOCKSTEP_OK);
+    pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        bool dead = lockstep_conn_read(conn, 0, &byte, 1, &got) == LOCKSTEP_MISUSE &&
+                    lockstep_conn_begin(conn) == LOCKSTEP_MISUSE;
+        lockstep_conn_end(conn);
+        lockstep_conn_close(conn);
+        _exit(dead && lockstep_db_close(db) == LOCKSTEP_MISUSE ? 0 : 1);
+    }
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_int_eq(status, 0);
+    ck_assert_int_eq(lks_bytelock_try(fd, LKS_LOCK_DESCRIPTION, LKS_LOCK_EXCLUSIVE, LKS_SQLITE_SHARED_FIRST, 1),
+                     LOCKSTEP_BUSY);
+    ck_assert_int_eq(lockstep_conn_read(conn, 0, &byte, 1, &got), LOCKSTEP_OK);
+    close_reader(db, conn);
+    close(fd);
+}
+END_TEST
+
 static void
 adopt(struct child *self)
 {
@@ -636,6 +738,8 @@ main(void)
 #endif
     tcase = coordtest_case(suite, "somebody comes");
     tcase_add_test(tcase, a_writer_that_comes_commits_and_nothing_is_written_behind_under_a_reader);
+    tcase_add_test(tcase, threads_on_standby_read_whole_commits_and_join_who_comes);
+    tcase_add_test(tcase, a_view_that_is_carried_across_fork_is_of_no_use_there_and_kept_here);
     tcase_add_test(tcase, a_writer_that_adopts_waits_for_a_reader_to_end);
     tcase_add_test(tcase, it_keeps_stock_writers_out_like_a_stock_reader_and_gives_way_like_one);
     tcase_add_test(tcase, beside_one_that_uses_it_alone_it_is_busy);
