@@ -301,6 +301,7 @@ look_locked(struct lockstep_db *db, struct lks_private **out)
     enum lockstep_status status = hold_still(db, &fd);
     if (status != LOCKSTEP_OK)
         return status;
+    LKS_CRASH_POINT("private:looked");
     status = lks_lockset_stock_read(&db->locks, STOCK_WAIT_MS);
     if (status != LOCKSTEP_OK)
         goto close;
@@ -340,7 +341,9 @@ lks_private_open(struct lockstep_db *db, struct lks_private **out)
         struct lks_private *view = NULL;
         enum lockstep_status status = lks_attach(db, true);
         if (status == LOCKSTEP_READONLY) {
+            LKS_CRASH_POINT("private:nobody");
             lks_mutex_lock(&db->attach_mutex);
+            /* Another thread may have come in between. */
             status = lks_a32_relaxed(&db->attached) != 0 ? LOCKSTEP_STALE : look_locked(db, &view);
             lks_mutex_unlock(&db->attach_mutex);
         }

@@ -3,8 +3,9 @@
  *
  * Made to fail by: lay_commits() left out, or taking blocks beyond `committed`, or the oldest of a unit; the journal not
  * played back (read_base); a journal that is played back into the file; no SHARED lock, or one for the first of two
- * only (lks_lockset_stock_read); not looking for who is connected (hold_still, lks_private_open); reading on with another's
- * format; leaving byte 18 as it is.
+ * only (lks_lockset_stock_read); not looking for who is connected (hold_still, lks_private_open), or not again (look_locked);
+ * closing the coordination file where another thread has attached; reading on with another's format; leaving byte 18 as
+ * it is.
  */
 #include "api/enginetest.h"
 
@@ -224,7 +225,8 @@ END_TEST
 /* ---------------------------------------------------------------------------------------- a hot journal */
 
 #ifdef LKS_DEBUG
-static const char *const reading_points[] = {"private:rolled-back", "private:read"};
+static const char *const reading_points[] = {"private:nobody", "private:looked", "private:rolled-back", "private:read"};
+#define READING_POINTS 4
 static int reading_point;
 
 static void
@@ -549,6 +551,70 @@ START_TEST(a_writer_that_adopts_waits_for_a_reader_to_end)
 }
 END_TEST
 
+#ifdef LKS_DEBUG
+/* Commits "new", written behind by nobody; then tells whether somebody else has DMS3. */
+static void
+come_in_between(struct child *self)
+{
+    struct lockstep_options options = {.max_lag_ms = 3600000};
+    struct lockstep_db *db;
+    struct lockstep_conn *conn;
+    bool readers = false;
+    child_step(self, 's');
+    db = api_open(&options);
+    conn = api_connect(db);
+    api_write(conn, 5000, "new", LOCKSTEP_OFF);
+    child_step(self, 'a');
+    child_check(lks_lockset_others(&db->locks, LKS_BYTE_DMS3, LKS_LOCK_EXCLUSIVE, &readers) == LOCKSTEP_OK);
+    child_check(readers);
+    child_step(self, 'r');
+    close_reader(db, conn);
+}
+
+static struct child in_between;
+static struct lockstep_db *attach_in_between;
+static const char *in_between_at;
+
+static void
+let_it_come(const char *name)
+{
+    if (in_between_at == NULL || strcmp(name, in_between_at) != 0)
+        return;
+    in_between_at = NULL;
+    child_go(&in_between);
+    child_await(&in_between, 'a');
+    /* As another thread of ours that begins a transaction then. */
+    if (attach_in_between != NULL)
+        ck_assert_int_eq(lockstep_db_attach(attach_in_between), LOCKSTEP_OK);
+}
+
+/* Between the look for who is connected and the lock that keeps the file as it is. */
+START_TEST(who_comes_between_two_looks_is_found)
+{
+    struct lockstep_conn *conn;
+    struct lockstep_db *db;
+    child_start(&in_between, come_in_between);
+    child_await(&in_between, 's');
+    disk_write("db", 5000, "old", 3);
+    db = stand_by(&conn);
+    ck_assert_str_eq(api_read(conn, 5000, 3), "old");
+    if (_i == 1)
+        attach_in_between = db;
+    in_between_at = _i == 1 ? "private:nobody" : "private:looked";
+    lks_crash_hook = let_it_come;
+    ck_assert_str_eq(api_read(conn, 5000, 3), "new");
+    lks_crash_hook = NULL;
+    ck_assert_ptr_null(in_between_at);
+    ck_assert(is_live(db));
+    child_go(&in_between);
+    child_await(&in_between, 'r');
+    child_go(&in_between);
+    child_end(&in_between);
+    close_reader(db, conn);
+}
+END_TEST
+#endif
+
 /* As the stock SQLite of another process would: with a description of its own. */
 START_TEST(it_keeps_stock_writers_out_like_a_stock_reader_and_gives_way_like_one)
 {
@@ -732,7 +798,7 @@ main(void)
     tcase_add_test(tcase, it_needs_no_permission_to_write_anything);
     tcase_add_test(tcase, without_permission_to_read_the_coordination_file_it_says_so);
 #ifdef LKS_DEBUG
-    tcase_add_loop_test(tcase, a_reader_that_dies_leaves_nothing, 0, 2);
+    tcase_add_loop_test(tcase, a_reader_that_dies_leaves_nothing, 0, READING_POINTS);
     tcase_add_loop_test(tcase, beside_a_hot_journal_it_sees_every_commit_and_writes_nothing, 0, 4);
     tcase_add_loop_test(tcase, with_the_journal_alone_it_sees_what_was_before_the_batch, 0, 3);
 #endif
@@ -741,6 +807,9 @@ main(void)
     tcase_add_test(tcase, threads_on_standby_read_whole_commits_and_join_who_comes);
     tcase_add_test(tcase, a_view_that_is_carried_across_fork_is_of_no_use_there_and_kept_here);
     tcase_add_test(tcase, a_writer_that_adopts_waits_for_a_reader_to_end);
+#ifdef LKS_DEBUG
+    tcase_add_loop_test(tcase, who_comes_between_two_looks_is_found, 0, 2);
+#endif
     tcase_add_test(tcase, it_keeps_stock_writers_out_like_a_stock_reader_and_gives_way_like_one);
     tcase_add_test(tcase, beside_one_that_uses_it_alone_it_is_busy);
     tcase = coordtest_case(suite, "what does not apply");
