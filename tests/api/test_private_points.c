@@ -5,8 +5,8 @@
  * A first process commits and is killed; a second one adopts what it left, commits on, checkpoints, closes, and is killed
  * at a crash point of the library, at its first and at its fifth passing.  What commit k leaves follows from k alone.
  *
- * Made to fail by: taking no commits from the coordination file, or one too few (nearly everywhere); fits() without next_*
- * (batch:invalidated, batch:publishing), or without the rounded size after a playback (batch:wrote-run to batch:synced).
+ * Made to fail by: taking no commits from the coordination file, or one too few (nearly everywhere); fits() without next_*,
+ * or without the rounded size after a playback (batch:wrote-run to batch:synced).
  */
 #include "api/enginetest.h"
 
