@@ -168,6 +168,8 @@ read_left(struct lockstep_db *db, int fd, struct lks_private *view)
         status = lks_file_stat_fd(fd, &stat);
     if (status != LOCKSTEP_OK || stat.size_bytes == 0)
         return status;
+    if (stat.size_bytes > SIZE_MAX / 2)
+        return LOCKSTEP_NOMEM; /* in a 32-bit program, of a 64-bit one's file */
     status = lks_map_copy(fd, (size_t)stat.size_bytes, &base);
     if (status != LOCKSTEP_OK)
         return status;

@@ -95,8 +95,10 @@ enum lockstep_status
 lks_conn_begin(struct lockstep_conn *conn)
 {
     enum lockstep_status status = LOCKSTEP_OK;
-    if (lks_a32_acquire(&conn->db->attached) == 0)
+    if (lks_a32_acquire(&conn->db->attached) == 0) {
+        assert(conn->db->readonly);
         status = lks_private_open(conn->db, &conn->view);
+    }
     if (status != LOCKSTEP_OK)
         return status;
     if (conn->view != NULL) {

@@ -394,20 +394,29 @@ START_TEST(a_writer_that_comes_commits_and_nothing_is_written_behind_under_a_rea
 }
 END_TEST
 
-/* Comes and commits 50 pairs, each written behind, while the threads below read. */
-static void
-write_pairs(struct child *self)
+/* Attaches, again and again while a reader is in the way. */
+static struct lockstep_db *
+attach_patiently(void)
 {
     struct lockstep_db *db = NULL;
-    struct lockstep_conn *conn;
     enum lockstep_status status;
-    uint64_t i;
-    child_step(self, 's');
     child_check(lockstep_db_open("db", NULL, &db) == LOCKSTEP_OK);
     do
         status = lockstep_db_attach(db);
     while (status == LOCKSTEP_BUSY);
     child_check(status == LOCKSTEP_OK);
+    return db;
+}
+
+/* Comes and commits 50 pairs, each written behind, while the threads below read. */
+static void
+write_pairs(struct child *self)
+{
+    struct lockstep_db *db;
+    struct lockstep_conn *conn;
+    uint64_t i;
+    child_step(self, 's');
+    db = attach_patiently();
     conn = api_connect(db);
     for (i = 1; i <= 50; i++) {
         api_begin_writing(conn);
@@ -500,7 +509,7 @@ adopt(struct child *self)
     struct lockstep_db *db;
     struct lockstep_conn *conn;
     child_step(self, 's');
-    db = api_open(NULL);
+    db = attach_patiently();
     conn = api_connect(db);
     expect_all_commits(conn);
     api_write(conn, 4094, "four.", LOCKSTEP_FULL_SYNC);
