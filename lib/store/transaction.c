@@ -91,20 +91,27 @@ load_geometry(struct lockstep_conn *conn)
     return LOCKSTEP_BUSY;
 }
 
+/* On standby.  No view: somebody is connected, and now we are, too. */
+static enum lockstep_status
+begin_view(struct lockstep_conn *conn)
+{
+    enum lockstep_status status = lks_private_open(conn->db, &conn->view);
+    assert(conn->db->readonly);
+    if (status == LOCKSTEP_OK && conn->view != NULL) {
+        conn->reader.snapshot = lks_private_snapshot(conn->view);
+        conn->size = lks_private_size(conn->view);
+    }
+    return status;
+}
+
 enum lockstep_status
 lks_conn_begin(struct lockstep_conn *conn)
 {
-    enum lockstep_status status = LOCKSTEP_OK;
+    enum lockstep_status status;
     if (lks_a32_acquire(&conn->db->attached) == 0) {
-        assert(conn->db->readonly);
-        status = lks_private_open(conn->db, &conn->view);
-    }
-    if (status != LOCKSTEP_OK)
-        return status;
-    if (conn->view != NULL) {
-        conn->reader.snapshot = lks_private_snapshot(conn->view);
-        conn->size = lks_private_size(conn->view);
-        return LOCKSTEP_OK;
+        status = begin_view(conn);
+        if (status != LOCKSTEP_OK || conn->view != NULL)
+            return status;
     }
     status = lks_reader_claim(conn->db, &conn->reader);
     if (status == LOCKSTEP_BUSY && lks_client_reap_readers(conn->db, UINT64_MAX))
