@@ -68,11 +68,11 @@ stand_by(struct lockstep_conn **out_conn)
     return db;
 }
 
-/* Commits that nobody writes behind, "one" to "three" over each other and across units; then a write that is not one. */
+/* Commits that nobody writes behind but the first, "one" to "three" over each other and across units; then a write that is not one. */
 static void
 leave_commits(struct child *self)
 {
-    struct lockstep_options options = {.max_lag_ms = 3600000};
+    struct lockstep_options options = {.no_worker = 1};
     struct lockstep_db *db;
     struct lockstep_conn *conn;
     child_step(self, 's');
@@ -264,7 +264,7 @@ static int batch_point;
 static void
 die_in_a_batch(struct child *self)
 {
-    struct lockstep_options options = {.max_lag_ms = 3600000};
+    struct lockstep_options options = {.no_worker = 1};
     struct lockstep_db *db;
     struct lockstep_conn *conn;
     child_step(self, 's');
@@ -766,7 +766,7 @@ leave_sql(struct child *self)
     child_step(self, 's');
     child_check(unlink("db") == 0);
     child_check(lockstep_initialize(NULL, 0) == SQLITE_OK);
-    child_check(sqlite3_open_v2("file:db?vfs=lockstep&durability=async&max_lag=3600000", &db,
+    child_check(sqlite3_open_v2("file:db?vfs=lockstep&durability=async&worker=off", &db,
                                 SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_URI, NULL) == SQLITE_OK);
     child_check(sqlite3_exec(db, "CREATE TABLE t(v); PRAGMA lockstep_flush; INSERT INTO t VALUES('pending row')", NULL,
                              NULL, NULL) == SQLITE_OK);
