@@ -32,7 +32,7 @@ enum lockstep_status {
     LOCKSTEP_NOMEM,    /* out of memory or of entries in a shared table */
     LOCKSTEP_CANTOPEN, /* the file or its coordination file cannot be opened */
     LOCKSTEP_CORRUPT,  /* the coordination file, or the list of free blocks, is damaged */
-    LOCKSTEP_FORMAT,   /* the coordination file, or that list, is of another version or kind of build */
+    LOCKSTEP_FORMAT,   /* the coordination file, or that list, is of another version or kind of build, or another application's */
     LOCKSTEP_READONLY, /* no permission to write */
     LOCKSTEP_NOTSTORE, /* the file is a database in WAL mode: not for the store */
     LOCKSTEP_MISUSE    /* wrong call, or a handle that was carried across fork() */
@@ -48,11 +48,36 @@ enum lockstep_durability {
 struct lockstep_db;
 struct lockstep_conn;
 
+/*
+ * Names the format of what the application keeps in the file, where the options do not: asked when the process connects.
+ * `stored`: the name that those have who are connected, or who were killed and left commits; to answer with it is to get
+ * on with them.  NULL: nobody is there, and the answer is what later ones are compared with.  `head`: the first bytes of
+ * the file, at most 512; if commits wait they are not in it.  `out_format` is zeros; a name has at most 15 bytes.
+ * Any status but OK keeps the process from connecting, and is what it is told.
+ * Called with internal locks held: it must be quick, and must not call the library.
+ */
+#define LOCKSTEP_FORMAT_SIZE 16
+typedef enum lockstep_status (*lockstep_format_fn)(void *arg, const char *stored, const void *head, size_t head_bytes,
+                                                   char out_format[LOCKSTEP_FORMAT_SIZE]);
+
+/*
+ * Tells how many bytes of the file are in use, from its start: the file is cut off there.  Asked when the last client
+ * closes the database, after everything has been written behind, unless somebody reads on; not when the process ends by
+ * exit() without a close.  `conn` is in a transaction that reads the newest commit: it may be read by, and nothing else.
+ * Any status but OK, or more than the file has, leaves the file as it is.
+ */
+typedef enum lockstep_status (*lockstep_last_used_fn)(void *arg, struct lockstep_conn *conn, uint64_t *out_bytes);
+
 struct lockstep_options {
     uint32_t max_lag_ms;     /* 0: leave as it is (100 in a new coordination file) */
     uint64_t store_limit;    /* bytes; 0: leave as it is (64 MiB) */
     uint64_t hard_limit;     /* bytes; 0: leave as it is (32 GiB of address space, the disk permitting) */
-    uint32_t readonly;       /* write nothing; join others if they are there, else READONLY at attach */
+    /*
+     * Write nothing.  While others are connected it is one of them.  While nobody is, each transaction reads a private
+     * copy of what there is, killed processes' commits and all, and not a byte of any file is changed; no permission to
+     * write is needed.  Each begin looks which of the two it is.  Files that the system does not let us write are opened so.
+     */
+    uint32_t readonly;
     uint32_t no_worker;      /* no background thread: the caller runs lockstep_db_run() */
     uint32_t override_fs;    /* open on filesystems that are refused */
     /*
@@ -60,6 +85,16 @@ struct lockstep_options {
      * is.  What was committed and not yet written dies with the process: see SINGLE PROCESS in lockstep(7).
      */
     uint32_t single_process;
+    /*
+     * What the application keeps in the file, a name of at most 15 bytes, with a version perhaps: "books 2".  Who comes
+     * while others are connected, or commits wait, and has another name is told FORMAT, and the log has both names.
+     * SQLite's databases have "SQLite".  "" is a name too, unless format_fn has a better one.
+     */
+    char format[LOCKSTEP_FORMAT_SIZE];
+    lockstep_format_fn format_fn; /* NULL: none */
+    void *format_arg;
+    lockstep_last_used_fn last_used_fn; /* NULL: the file stays as long as it is */
+    void *last_used_arg;
 };
 
 struct lockstep_db_info {
@@ -108,6 +143,9 @@ enum lockstep_status lockstep_db_open(const char *path, const struct lockstep_op
 /*
  * Connects this process, recovers what a dead one left.  BUSY: a stock SQLite writer is at work.
  * NOTSTORE: the file is in WAL mode.  Idempotent.  Thread-safe.
+ * Of one that only reads: READONLY if others are connected and it may not write the coordination file, where readers mark
+ * what they read; CANTOPEN if it may not even read one that was left.  If nobody is connected, calls that need the memory
+ * that clients share (info, wait, run, checkpoint) return READONLY.
  */
 enum lockstep_status lockstep_db_attach(struct lockstep_db *db);
 
@@ -126,7 +164,10 @@ enum lockstep_status lockstep_db_info(struct lockstep_db *db, struct lockstep_db
 enum lockstep_status lockstep_conn_open(struct lockstep_db *db, struct lockstep_conn **out_conn);
 void lockstep_conn_close(struct lockstep_conn *conn);
 
-/* Begins a transaction on the newest snapshot.  No system call. */
+/*
+ * Begins a transaction on the newest snapshot.  No system call; but opened to read only, with nobody connected, it reads in
+ * what killed processes left, and keeps writers from writing behind until it ends.  BUSY then: the file is being written.
+ */
 enum lockstep_status lockstep_conn_begin(struct lockstep_conn *conn);
 /* Becomes the writer.  wait_ms: how long to queue.  STALE when a commit came in between. */
 enum lockstep_status lockstep_conn_write_begin(struct lockstep_conn *conn, int wait_ms);
@@ -309,6 +350,38 @@ enum lockstep_status lockstep_conn_block_walk(struct lockstep_conn *conn, int re
                                               void *arg);
 enum lockstep_status lockstep_conn_block_info(struct lockstep_conn *conn,
                                               struct lockstep_block_info *out_info);
+/* --------------------------------------------------------------------------- what an engine checkpoints
+ *
+ * Writes behind everything that is committed, and makes it durable, in the calling thread, or waits for the process that
+ * writes behind.  *out_bytes (which may be NULL): how much of the file was written while the call ran, by whoever did it;
+ * 0 if nothing had to be.  READONLY: opened so.  IOERR, FULL: the disk failed; all is kept and tried again.  Thread-safe.
+ */
+enum lockstep_status lockstep_db_checkpoint(struct lockstep_db *db, uint64_t *out_bytes);
+
+/*
+ * A record that tells an engine where everything is, kept twice, as LSM1 keeps its meta pages 1 and 2: a new one is written
+ * where the newest is not, so one that is torn or damaged falls back to the one before.  The places are the application's:
+ * two stretches of `size` bytes each that do not overlap, for nothing else.  Of them LOCKSTEP_META_HEADER bytes are a
+ * header (lib/store/meta.h has the format); the payload may have the rest.
+ */
+#define LOCKSTEP_META_HEADER 24
+struct lockstep_meta {
+    uint64_t offset[2];
+    uint32_t size; /* bytes of each place, header and all */
+};
+/*
+ * The newest valid record as the transaction sees it: its payload, the payload's size, and its sequence, which is one more
+ * with each record.  Sequence 0: none was written yet.  CORRUPT: there were records, and both places are damaged.
+ * capacity_bytes must be at least places->size - LOCKSTEP_META_HEADER, or it is MISUSE.
+ */
+enum lockstep_status lockstep_conn_meta_read(struct lockstep_conn *conn, const struct lockstep_meta *places, void *buf,
+                                             size_t capacity_bytes, size_t *out_size_bytes, uint64_t *out_sequence);
+/*
+ * Writes the next record, as part of the transaction, which must be the writer.  *out_sequence may be NULL.  Where both
+ * places are damaged the sequence begins anew.  FULL, IOERR, NOMEM: as lockstep_conn_write().
+ */
+enum lockstep_status lockstep_conn_meta_write(struct lockstep_conn *conn, const struct lockstep_meta *places,
+                                              const void *payload, size_t size_bytes, uint64_t *out_sequence);
 
 #ifdef __cplusplus
 }

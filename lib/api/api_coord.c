@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "coord/attach.h"
+#include "coord/format.h"
 #include "store/batch.h"
 #include "store/blocklist.h"
 #include "store/ticket.h"
@@ -29,13 +30,17 @@ lockstep_db_open(const char *path, const struct lockstep_options *options, struc
 {
     if (path == NULL || out_db == NULL)
         return LOCKSTEP_MISUSE;
+    if (options != NULL && !lks_format_is_name(options->format))
+        return LOCKSTEP_MISUSE;
     return lks_store_open(path, options, &lks_io_os, out_db);
 }
 
 enum lockstep_status
 lockstep_db_attach(struct lockstep_db *db)
 {
-    return usable(db) ? lks_attach(db, db->options.readonly != 0) : LOCKSTEP_MISUSE;
+    if (!usable(db))
+        return LOCKSTEP_MISUSE;
+    return db->readonly ? lks_private_connect(db) : lks_attach(db, false);
 }
 
 enum lockstep_status
@@ -49,20 +54,26 @@ lockstep_db_close(struct lockstep_db *db)
 enum lockstep_status
 lockstep_db_wait(struct lockstep_db *db, uint64_t ticket, int timeout_ms)
 {
-    return connected(db) ? lks_ticket_wait(db, ticket, timeout_ms) : LOCKSTEP_MISUSE;
+    if (!connected(db))
+        return not_connected(db);
+    return lks_ticket_wait(db, ticket, timeout_ms);
 }
 
 enum lockstep_status
 lockstep_db_run(struct lockstep_db *db)
 {
-    return connected(db) ? lks_batch_run(db, NULL) : LOCKSTEP_MISUSE;
+    if (!connected(db))
+        return not_connected(db);
+    return db->readonly ? LOCKSTEP_READONLY : lks_batch_run(db, NULL);
 }
 
 enum lockstep_status
 lockstep_db_info(struct lockstep_db *db, struct lockstep_db_info *out_info)
 {
-    if (!connected(db) || out_info == NULL)
+    if (out_info == NULL)
         return LOCKSTEP_MISUSE;
+    if (!connected(db))
+        return not_connected(db);
     lks_store_info(db, out_info);
     return LOCKSTEP_OK;
 }
@@ -70,7 +81,7 @@ lockstep_db_info(struct lockstep_db *db, struct lockstep_db_info *out_info)
 enum lockstep_status
 lockstep_conn_open(struct lockstep_db *db, struct lockstep_conn **out_conn)
 {
-    if (!connected(db) || out_conn == NULL)
+    if (!readable(db) || out_conn == NULL)
         return LOCKSTEP_MISUSE;
     return lks_conn_open(db, NULL, out_conn);
 }
@@ -84,7 +95,7 @@ lockstep_conn_close(struct lockstep_conn *conn)
 enum lockstep_status
 lockstep_conn_begin(struct lockstep_conn *conn)
 {
-    if (!conn_usable(conn) || conn->reader.snapshot != 0)
+    if (conn == NULL || !readable(conn->db) || conn->reader.snapshot != 0)
         return LOCKSTEP_MISUSE;
     return lks_conn_begin(conn);
 }
@@ -121,9 +132,9 @@ enum lockstep_status
 lockstep_conn_write_begin(struct lockstep_conn *conn, int wait_ms)
 {
     enum lockstep_status status;
-    if (!conn_reading(conn) || conn->writing || wait_ms < 0)
+    if (!conn_viewing(conn) || conn->writing || wait_ms < 0)
         return LOCKSTEP_MISUSE;
-    if (conn->db->readonly || conn->db->options.readonly)
+    if (conn->db->readonly)
         return LOCKSTEP_READONLY;
     status = write_begin_waiting(conn, wait_ms);
     if (status != LOCKSTEP_OK)
@@ -135,7 +146,7 @@ enum lockstep_status
 lockstep_conn_read(struct lockstep_conn *conn, uint64_t offset, void *buf, size_t size_bytes,
                    size_t *out_read)
 {
-    if (!conn_reading(conn) || buf == NULL || out_read == NULL)
+    if (!conn_viewing(conn) || buf == NULL || out_read == NULL)
         return LOCKSTEP_MISUSE;
     return lks_conn_read(conn, offset, buf, size_bytes, out_read);
 }
@@ -157,7 +168,7 @@ lockstep_conn_truncate(struct lockstep_conn *conn, uint64_t size_bytes)
 enum lockstep_status
 lockstep_conn_size(struct lockstep_conn *conn, uint64_t *out_size_bytes)
 {
-    if (!conn_reading(conn) || out_size_bytes == NULL)
+    if (!conn_viewing(conn) || out_size_bytes == NULL)
         return LOCKSTEP_MISUSE;
     *out_size_bytes = conn->size;
     return LOCKSTEP_OK;
@@ -195,12 +206,12 @@ lockstep_conn_rollback(struct lockstep_conn *conn)
 void
 lockstep_conn_end(struct lockstep_conn *conn)
 {
-    if (conn_usable(conn))
+    if (conn != NULL && readable(conn->db))
         lks_conn_end(conn);
 }
 
 uint64_t
 lockstep_conn_snapshot(const struct lockstep_conn *conn)
 {
-    return conn_reading(conn) ? conn->reader.snapshot : 0;
+    return conn_viewing(conn) ? conn->reader.snapshot : 0;
 }

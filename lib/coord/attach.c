@@ -10,6 +10,7 @@
 #include "base/crashpoint.h"
 #include "base/log.h"
 #include "coord/client.h"
+#include "coord/format.h"
 #include "coord/queue.h"
 #include "os/filesystem.h"
 #include "os/map.h"
@@ -230,6 +231,22 @@ is_our_mode(const struct lockstep_db *db)
     return lks_a32_relaxed(&db->shm->state.mode) == (uint32_t)db->hooks->mode;
 }
 
+/* A good file of our mode, and nobody is connected: of our format, too, or nothing waits in it and it may go. */
+static enum lockstep_status
+check_left_format(struct lockstep_db *db)
+{
+    char stored[LKS_FORMAT_SIZE];
+    enum lockstep_status status;
+    if (!nothing_pending(db->shm))
+        return lks_format_check(db, "processes that were killed and left commits");
+    lks_format_stored(db->shm, stored);
+    status = lks_format_match(db, stored);
+    if (status != LOCKSTEP_FORMAT)
+        return status;
+    status = lks_file_unlink(db->coord_path);
+    return status == LOCKSTEP_OK ? LOCKSTEP_STALE : status;
+}
+
 /* Step 3 for a client that is alone.  *out_adopt: there is something to adopt. STALE: open it again. */
 static enum lockstep_status
 prepare_alone(struct lockstep_db *db, const struct lks_file_stat *database, bool *out_adopt)
@@ -246,7 +263,7 @@ prepare_alone(struct lockstep_db *db, const struct lks_file_stat *database, bool
         if (!is_our_mode(db))
             return replace_other_mode(db);
         *out_adopt = true;
-        return LOCKSTEP_OK;
+        return check_left_format(db);
     case LKS_HEADER_EMPTY:
         if (coord.size_bytes != 0) {
             /* Only the space was there.  A new inode: what is beyond the identity might not be zeros. */
@@ -325,7 +342,7 @@ prepare_joining(struct lockstep_db *db, const struct lks_file_stat *database, bo
         return refuse(db, "cannot be used alone (multi_process=0): it is also used by");
     if (verdict == LKS_HEADER_GOOD)
         /* Of the other mode: whoever switches it is about to leave. */
-        return is_our_mode(db) ? LOCKSTEP_OK : LOCKSTEP_BUSY;
+        return is_our_mode(db) ? lks_format_check(db, "other processes") : LOCKSTEP_BUSY;
     lks_log(LKS_ERROR,
             "%s: %s %s, and other processes are connected through it; `lockstep locks %s` names them: close "
             "them first",
@@ -342,15 +359,20 @@ become_first(struct lockstep_db *db, bool adopt)
     return status == LOCKSTEP_OK ? db->hooks->recover(db, adopt) : status;
 }
 
-/* We hold DMS1, and nobody else has DMS2: nobody else writes. */
+/*
+ * We hold DMS1, and nobody else has DMS2: nobody else writes.  `closing`: the application closes the database, so it can be
+ * asked how much of it is in use.
+ */
 static enum lockstep_status
-leave_last(struct lockstep_db *db)
+leave_last(struct lockstep_db *db, bool closing)
 {
     bool readers = true;
     enum lockstep_status status = db->hooks->drain(db);
     LKS_CRASH_POINT("detach:drained");
     if (status == LOCKSTEP_OK)
         status = lks_lockset_others(&db->locks, LKS_BYTE_DMS3, LKS_LOCK_EXCLUSIVE, &readers);
+    if (status == LOCKSTEP_OK && closing && !readers && db->hooks->shorten != NULL)
+        db->hooks->shorten(db);
     if (status == LOCKSTEP_OK)
         status = db->hooks->leave(db);
     LKS_CRASH_POINT("detach:left");
@@ -415,10 +437,21 @@ attach_locked(struct lockstep_db *db, struct lks_file_stat *database, bool join_
         status = lks_client_enter(db);
         if (status == LOCKSTEP_OK)
             status = become_first(db, adopt || readers);
+        if (status == LOCKSTEP_OK && !adopt && !readers)
+            /* Not sooner: the application may look into the file for its name. */
+            status = lks_format_make(db);
         if (status == LOCKSTEP_OK && db->options.single_process && !db->alone) {
             /* What the dead left is in the database now; this file has served. */
-            status = leave_last(db);
+            status = leave_last(db, false);
             return status == LOCKSTEP_OK ? LOCKSTEP_STALE : status;
+        }
+        if (status == LOCKSTEP_STALE && readers) {
+            /* They would not see what whoever has a new file writes, nor he what they read. */
+            lks_log(LKS_ERROR,
+                    "%s: %s does not fit the database, and read-only clients are connected through it; "
+                    "`lockstep locks %s` names them: close them first",
+                    db->path, db->coord_path, db->path);
+            return LOCKSTEP_CORRUPT;
         }
         if (status == LOCKSTEP_STALE && nothing_pending(db->shm)) {
             status = lks_file_unlink(db->coord_path);
@@ -437,8 +470,10 @@ attach_locked(struct lockstep_db *db, struct lks_file_stat *database, bool join_
     if (status != LOCKSTEP_OK)
         return status;
     LKS_CRASH_POINT("attach:connected");
+    if (db->readonly)
+        return LOCKSTEP_OK;
     apply_options(db);
-    return db->readonly ? LOCKSTEP_OK : db->hooks->start_worker(db);
+    return db->hooks->start_worker(db);
 }
 
 static enum lockstep_status
@@ -525,7 +560,7 @@ lks_detach(struct lockstep_db *db)
     if (status == LOCKSTEP_OK && !db->readonly) {
         last = lks_lockset_take(&db->locks, LKS_BYTE_DMS2, LKS_LOCK_EXCLUSIVE);
         if (last == LOCKSTEP_OK)
-            status = leave_last(db);
+            status = leave_last(db, true);
         if (last == LOCKSTEP_OK && status != LOCKSTEP_OK && db->hooks->mode == LKS_MODE_STORE)
             lks_log(LKS_ERROR,
                     "%s: the last commits could not be written (%s, %s); they are kept in %s and will be "
@@ -556,7 +591,7 @@ lks_leave_at_exit(struct lockstep_db *db)
         /* For good: no other thread commits after the drain.  A transaction that is open has not committed. */
         lks_place_init(&place, 0);
         db->leaving_as_owner = lks_queue_lock(db, &place, EXIT_WAIT_NS) == LOCKSTEP_OK;
-        if (leave_last(db) != LOCKSTEP_OK && db->hooks->mode == LKS_MODE_STORE)
+        if (leave_last(db, false) != LOCKSTEP_OK && db->hooks->mode == LKS_MODE_STORE)
             lks_log(LKS_ERROR,
                     "%s: the last commits could not be written; they are kept in %s until the database is next "
                     "opened through Lockstep",

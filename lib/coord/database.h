@@ -39,6 +39,11 @@ struct lks_database_hooks {
     enum lockstep_status (*repair)(struct lockstep_db *db);
     /* Writes everything back and makes it durable.  Nobody else is connected. */
     enum lockstep_status (*drain)(struct lockstep_db *db);
+    /*
+     * The last client leaves in order, all is drained, and nobody reads: the file as short as the application uses it.
+     * NULL: it is not ours to cut.
+     */
+    void (*shorten)(struct lockstep_db *db);
     /* The last client leaves, all is drained: nothing of ours stays in or beside the file. */
     enum lockstep_status (*leave)(struct lockstep_db *db);
     enum lockstep_status (*start_worker)(struct lockstep_db *db);
@@ -64,7 +69,9 @@ struct lockstep_db {
 
     struct lks_mutex attach_mutex;
     struct lks_a32 attached;
-    bool readonly;                     /* [attach] */
+    struct lks_a32 standby;            /* 0 to 1 once: only reads, and nobody was there to attach beside; release */
+    bool unwritable;                   /* [attach] the system does not let us write the file */
+    bool readonly;                     /* [attach] that, or asked for: the client is of DMS3 and writes nothing behind */
     struct lks_shm *shm;               /* [attach] */
     size_t map_bytes;                  /* [attach] */
     bool alone;                        /* [attach] single-process mode: shm is private memory */
@@ -72,6 +79,7 @@ struct lockstep_db {
     uint32_t client;                   /* [attach] */
     struct lks_process self;           /* [attach] */
     char boot_id[LKS_BOOT_ID_SIZE];    /* [attach] */
+    char format[LOCKSTEP_FORMAT_SIZE]; /* [attach] the application's name for what the file is */
 
     bool leaving_as_owner;             /* [attach_mutex] exit() owns WRITER, and drains */
     bool left;                         /* [attach_mutex] exit() has left for us: nothing is undone */

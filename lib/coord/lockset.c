@@ -194,6 +194,48 @@ lks_lockset_stock_admit(struct lks_lockset *set)
     set->stock_excluded = false;
 }
 
+/* PENDING for a moment: whoever holds it waits for the readers inside. */
+static enum lockstep_status
+read_once(struct lks_lockset *set)
+{
+    enum lockstep_status status = lks_bytelock_try(set->database_fd, LKS_LOCK_DESCRIPTION, LKS_LOCK_SHARED,
+                                                   LKS_SQLITE_PENDING, 1);
+    if (status != LOCKSTEP_OK)
+        return status;
+    if (set->stock_readers == 0)
+        status = lks_bytelock_try(set->database_fd, LKS_LOCK_DESCRIPTION, LKS_LOCK_SHARED, LKS_SQLITE_SHARED_FIRST, 1);
+    lks_bytelock_release(set->database_fd, LKS_LOCK_DESCRIPTION, LKS_SQLITE_PENDING, 1);
+    return status;
+}
+
+enum lockstep_status
+lks_lockset_stock_read(struct lks_lockset *set, uint32_t wait_ms)
+{
+    uint32_t waited_ms = 0;
+    enum lockstep_status status;
+    for (;;) {
+        lks_mutex_lock(&set->mutex);
+        assert(!set->stock_excluded);
+        status = read_once(set);
+        if (status == LOCKSTEP_OK)
+            set->stock_readers++;
+        lks_mutex_unlock(&set->mutex);
+        if (status != LOCKSTEP_BUSY || waited_ms++ >= wait_ms)
+            return status;
+        lks_clock_nap_ms(1);
+    }
+}
+
+void
+lks_lockset_stock_unread(struct lks_lockset *set)
+{
+    lks_mutex_lock(&set->mutex);
+    assert(set->stock_readers > 0);
+    if (--set->stock_readers == 0)
+        lks_bytelock_release(set->database_fd, LKS_LOCK_DESCRIPTION, LKS_SQLITE_SHARED_FIRST, 1);
+    lks_mutex_unlock(&set->mutex);
+}
+
 void
 lks_lockset_stock_unreserve(struct lks_lockset *set)
 {

@@ -11,7 +11,9 @@
  *   - the last byte of SQLite's SHARED range, shared, by each client: no stock writer reaches EXCLUSIVE;
  *   - RESERVED, by the process that holds WORKER, and by no other: if it dies in mid-batch, a stock reader
  *     finds RESERVED free and the journal hot, and is refused, instead of reading a half-written file;
- *   - PENDING and the other bytes of the SHARED range, during a batch: no stock reader.
+ *   - PENDING and the other bytes of the SHARED range, during a batch: no stock reader;
+ *   - the first byte of the SHARED range, shared, by a client that reads while nobody is connected: as a stock reader
+ *     it keeps batches and stock writers out.
  */
 #ifndef LKS_COORD_LOCKSET_H
 #define LKS_COORD_LOCKSET_H
@@ -38,6 +40,7 @@ struct lks_lockset {
     bool stock_shared;  /* last byte of SHARED */
     bool stock_reserved;
     bool stock_excluded; /* PENDING and the rest of SHARED */
+    uint32_t stock_readers; /* so many of this process hold SHARED as stock readers do; changed under the mutex */
     bool alone;         /* DMS2 is ours exclusively, so nobody can have WORKER or a CLIENT: the kernel is not asked */
 };
 
@@ -67,6 +70,12 @@ enum lockstep_status lks_lockset_stock_reserve(struct lks_lockset *set);
 enum lockstep_status lks_lockset_stock_exclude(struct lks_lockset *set, uint32_t wait_ms);
 void lks_lockset_stock_admit(struct lks_lockset *set);
 void lks_lockset_stock_release(struct lks_lockset *set);
+/*
+ * Reads the file as a stock reader does, waiting at most wait_ms for who writes it now; counted.  Such a process never
+ * excludes others.  A newcomer gives way to who waits for those inside, as SQLite's readers do.
+ */
+enum lockstep_status lks_lockset_stock_read(struct lks_lockset *set, uint32_t wait_ms);
+void lks_lockset_stock_unread(struct lks_lockset *set);
 void lks_lockset_stock_unreserve(struct lks_lockset *set);
 
 #endif

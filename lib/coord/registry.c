@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "coord/attach.h"
+#include "coord/format.h"
 #include "os/map.h"
 
 static struct lks_mutex registry_mutex = LKS_MUTEX_INITIALIZER(LKS_RANK_REGISTRY);
@@ -121,7 +122,7 @@ park(const struct lockstep_db *db)
     }
     p->id = db->id;
     p->fd = db->locks.database_fd;
-    p->writable = !db->readonly;
+    p->writable = !db->unwritable;
     p->next = parked_list;
     parked_list = p;
 }
@@ -166,7 +167,8 @@ make(char *real_path, const struct lks_file_id *id, const struct lockstep_option
     lks_mutex_init(&db->reap_mutex, LKS_RANK_REAP);
     lks_mutex_init(&db->locks.mutex, LKS_RANK_LOCKSET);
     if (db->path != NULL && db->coord_path != NULL && db->journal_path != NULL)
-        status = database_descriptor(id, real_path, &db->locks.database_fd, &db->readonly);
+        status = database_descriptor(id, real_path, &db->locks.database_fd, &db->unwritable);
+    db->readonly = db->unwritable || db->options.readonly;
     if (status != LOCKSTEP_OK) {
         destroy(db);
         return status;
@@ -204,6 +206,12 @@ lks_registry_get(const char *path, const struct lockstep_options *options, const
     /* Of the other mode: a connection of this process that switches it has not let go yet. */
     if (status == LOCKSTEP_OK && db->hooks->mode != hooks->mode)
         status = LOCKSTEP_BUSY;
+    if (status == LOCKSTEP_OK && !lks_format_shares(db, options)) {
+        lks_log(LKS_ERROR, "%s: it is open in this process in the format '%s', and is now to be opened in '%s'",
+                db->path, lks_format_in_use(db),
+                options != NULL ? options->format : "");
+        status = LOCKSTEP_FORMAT;
+    }
     if (status == LOCKSTEP_OK) {
         db->references++;
         *out_db = db;

@@ -27,6 +27,18 @@ lks_map_file(int fd, size_t size_bytes, bool writable, void **out_base)
     return LOCKSTEP_OK;
 }
 
+enum lockstep_status
+lks_map_copy(int fd, size_t size_bytes, void **out_base)
+{
+    void *base = mmap(NULL, size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd, 0);
+    if (base == MAP_FAILED) {
+        lks_os_set_errno(errno);
+        return LOCKSTEP_NOMEM;
+    }
+    *out_base = base;
+    return LOCKSTEP_OK;
+}
+
 void
 lks_map_release(void *base, size_t size_bytes)
 {

@@ -13,6 +13,8 @@
  * not enter a fork()ed child.
  */
 enum lockstep_status lks_map_file(int fd, size_t size_bytes, bool writable, void **out_base);
+/* The first size_bytes of `fd`, open for reading at least, copied when they are written: nothing gets into the file. */
+enum lockstep_status lks_map_copy(int fd, size_t size_bytes, void **out_base);
 void lks_map_release(void *base, size_t size_bytes);
 /* Private memory that is not needed now: it reads as zeros and takes no space until it is written again. */
 void lks_map_forget(void *start, size_t size_bytes);

@@ -244,6 +244,11 @@ enum lks_block_state { LKS_BLOCK_FREE = 0, LKS_BLOCK_USED = 1 };
  * settings         anybody            -                 relaxed
  * tripwire         writer, last client  WRITER or DMS1  relaxed; 1: byte 18 of the file is 3, or it is empty
  *
+ * app_format       first client       DMS1              relaxed, when it has rolled back what was torn and before it
+ *                                                       lets DMS1 go; constant afterwards (death before: nothing waits
+ *                                                       in the file, so the next first client replaces it)
+ * written_bytes    worker             WORKER            add, before flushed
+ *
  * worker           its holder         WORKER            relaxed, a hint: client + 1, 0 nobody
  *
  * The last group is of databases in WAL mode; see coord/groupsync.h.  There `committed` counts tickets, points in
@@ -324,7 +329,8 @@ struct lks_shm_state {
     struct lks_a32 distrusted;
     struct lks_a64 sync_wanted;
     struct lks_a64 pending_since_ns; /* when the store last became non-empty, for bounded lag */
-    struct lks_a64 written_units;
+    struct lks_a64 written_bytes; /* of the database, by batches that succeeded */
+    struct lks_a64 app_format[2]; /* 16 bytes, NUL-padded: see coord/format.h */
     _Alignas(64) struct lks_a64 sync_leader;
     struct lks_a64 sync_since_ns;
     struct lks_a64 sync_took_ns;

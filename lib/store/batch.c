@@ -12,8 +12,8 @@
 #include "coord/freelist.h"
 #include "coord/reader.h"
 #include "os/futex.h"
+#include "store/collect.h"
 #include "store/dbfile.h"
-#include "store/pagetable.h"
 #include "store/store.h"
 
 #define STOCK_WAIT_MS 50u
@@ -21,13 +21,6 @@
 #define RUN_BYTES (1u << 20) /* neighbours are written and read together up to this */
 #define DRAIN_WAIT_MS 10000u
 #define LOG_AGAIN_NS (10000 * LKS_NS_PER_MS)
-
-/* The newest version <= target of one unit. */
-struct change {
-    uint64_t id;
-    uint32_t unit_no;
-    uint32_t block;
-};
 
 struct batch {
     struct lockstep_db *db;
@@ -41,72 +34,34 @@ struct batch {
     uint64_t file_size; /* of the file now */
     uint64_t file_size_after;
     uint32_t page_size; /* of the database in the file now */
+    uint64_t written;   /* bytes */
     bool sync;
     bool shrink;        /* nobody needs what lies beyond `size` */
     bool sealed;
     bool settled;       /* what the store remembers of the file is true */
-    struct change *changes;
-    size_t count, capacity;
+    struct lks_collection found;
 };
-
-static enum lockstep_status
-collect(void *arg, uint32_t block, const struct lks_shm_block *b)
-{
-    struct batch *batch = arg;
-    uint64_t id = lks_a64_relaxed(&b->id);
-    if (id <= batch->from || id > batch->target)
-        return LOCKSTEP_OK;
-    if (batch->count == batch->capacity) {
-        size_t capacity = batch->capacity == 0 ? 1024 : 2 * batch->capacity;
-        struct change *grown = realloc(batch->changes, capacity * sizeof *grown);
-        if (grown == NULL)
-            return LOCKSTEP_NOMEM;
-        batch->changes = grown;
-        batch->capacity = capacity;
-    }
-    batch->changes[batch->count].id = id;
-    batch->changes[batch->count].unit_no = lks_a32_relaxed(&b->unit_no);
-    batch->changes[batch->count].block = block;
-    batch->count++;
-    return LOCKSTEP_OK;
-}
-
-static int
-by_unit_newest_first(const void *a, const void *b)
-{
-    const struct change *x = a, *y = b;
-    if (x->unit_no != y->unit_no)
-        return x->unit_no < y->unit_no ? -1 : 1;
-    return x->id > y->id ? -1 : x->id < y->id ? 1 : 0;
-}
 
 /* Step 3. */
 static enum lockstep_status
 collect_changes(struct batch *batch)
 {
-    size_t i, n = 0;
+    struct lks_shm *shm = batch->db->shm;
+    struct lks_collection *found = &batch->found;
     enum lockstep_status status;
+    found->from = batch->from;
+    found->target = batch->target;
     lks_reader_walk(batch->db, &batch->pin);
     /* The marks that this takes are lost if the batch fails: then the next one looks everywhere. */
     batch->settled = batch->store->settled;
     batch->store->settled = false;
-    status = batch->settled
-                 ? lks_pagetable_walk_dirty(batch->db->shm, batch->g, batch->target, collect, batch)
-                 : lks_pagetable_walk(batch->db->shm, batch->g, collect, batch);
+    status = batch->settled ? lks_pagetable_walk_dirty(shm, batch->g, batch->target, lks_collect, found)
+                            : lks_pagetable_walk(shm, batch->g, lks_collect, found);
     /* What was found stays linked: the pin keeps the newest version <= target of each unit. */
     lks_reader_rest(batch->db, &batch->pin);
-    if (status != LOCKSTEP_OK)
-        return status;
-    if (batch->count > 0)
-        qsort(batch->changes, batch->count, sizeof *batch->changes, by_unit_newest_first);
-    for (i = 0; i < batch->count; i++) {
-        const struct change *c = &batch->changes[i];
-        if (n > 0 && batch->changes[n - 1].unit_no == c->unit_no)
-            continue;
-        batch->changes[n++] = *c;
-    }
-    batch->count = n;
-    return LOCKSTEP_OK;
+    if (status == LOCKSTEP_OK)
+        lks_collect_newest(found);
+    return status;
 }
 
 /* Reads from the file; what lies beyond its end is zeros. */
@@ -150,19 +105,19 @@ preserve_unit(struct batch *batch, uint32_t unit_no, uint64_t id)
 static uint64_t
 counter_after(const struct batch *batch)
 {
-    if (batch->count == 0 || batch->changes[0].unit_no != 0)
+    if (batch->found.count == 0 || batch->found.changes[0].unit_no != 0)
         return lks_a64_relaxed(&batch->db->shm->state.file_counter);
     return lks_dbfile_counter_in(
-        lks_chunk_data(batch->db->shm, batch->g, batch->changes[0].block), lks_unit_bytes(batch->g));
+        lks_chunk_data(batch->db->shm, batch->g, batch->found.changes[0].block), lks_unit_bytes(batch->g));
 }
 
 static uint32_t
 page_size_after(const struct batch *batch)
 {
-    if (batch->count == 0 || batch->changes[0].unit_no != 0)
+    if (batch->found.count == 0 || batch->found.changes[0].unit_no != 0)
         return batch->page_size;
     return lks_dbfile_page_size_in(
-        lks_chunk_data(batch->db->shm, batch->g, batch->changes[0].block), lks_unit_bytes(batch->g),
+        lks_chunk_data(batch->db->shm, batch->g, batch->found.changes[0].block), lks_unit_bytes(batch->g),
         lks_unit_bytes(batch->g));
 }
 
@@ -193,17 +148,17 @@ choose_size(struct batch *batch, bool shrink)
     batch->shrink = shrink;
     batch->file_size_after = batch->size;
     if (shrink) {
-        while (batch->count > 0 && (uint64_t)batch->changes[batch->count - 1].unit_no
+        while (batch->found.count > 0 && (uint64_t)batch->found.changes[batch->found.count - 1].unit_no
                                            << batch->g->unit_log2 >=
                                        batch->size)
-            batch->count--;
+            batch->found.count--;
         return;
     }
     if (batch->file_size > batch->file_size_after)
         batch->file_size_after = batch->file_size;
-    if (batch->count == 0)
+    if (batch->found.count == 0)
         return;
-    end = ((uint64_t)batch->changes[batch->count - 1].unit_no + 1) << batch->g->unit_log2;
+    end = ((uint64_t)batch->found.changes[batch->found.count - 1].unit_no + 1) << batch->g->unit_log2;
     /* A last unit that the database fills in part is written in part. */
     if (end > batch->file_size_after && end - lks_unit_bytes(batch->g) >= batch->size)
         batch->file_size_after = end;
@@ -225,11 +180,11 @@ preserve(struct batch *batch)
     /* First: a sweep that comes while we look must know that the file is about to change. */
     publish_next(batch);
     /* Below target only: the floor may be beyond it by now. */
-    for (i = 0; i < batch->count && db->horizon.lowest < batch->target; i++) {
+    for (i = 0; i < batch->found.count && db->horizon.lowest < batch->target; i++) {
         uint64_t oldest;
-        status = lks_pagetable_oldest(db->shm, batch->g, batch->changes[i].unit_no, &oldest);
+        status = lks_pagetable_oldest(db->shm, batch->g, batch->found.changes[i].unit_no, &oldest);
         if (status == LOCKSTEP_OK && db->horizon.lowest < oldest)
-            status = preserve_unit(batch, batch->changes[i].unit_no, db->horizon.lowest);
+            status = preserve_unit(batch, batch->found.changes[i].unit_no, db->horizon.lowest);
         if (status != LOCKSTEP_OK)
             break;
     }
@@ -290,13 +245,13 @@ journal_changes(struct batch *batch)
     enum lockstep_status status =
         lks_journal_begin(batch->store->journal, page_size,
                           (batch->file_size + page_size - 1) / page_size * page_size);
-    while (i < batch->count && status == LOCKSTEP_OK) {
-        uint64_t begin = (uint64_t)batch->changes[i].unit_no << batch->g->unit_log2;
+    while (i < batch->found.count && status == LOCKSTEP_OK) {
+        uint64_t begin = (uint64_t)batch->found.changes[i].unit_no << batch->g->unit_log2;
         uint64_t end = begin + lks_unit_bytes(batch->g);
         uint64_t first, last;
         /* A run of neighbours. */
-        while (++i < batch->count &&
-               (uint64_t)batch->changes[i].unit_no << batch->g->unit_log2 == end)
+        while (++i < batch->found.count &&
+               (uint64_t)batch->found.changes[i].unit_no << batch->g->unit_log2 == end)
             end += lks_unit_bytes(batch->g);
         first = begin / page_size;
         last = (end - 1) / page_size;
@@ -366,21 +321,22 @@ write_changes(struct batch *batch)
     enum lockstep_status status = LOCKSTEP_OK;
     uint64_t file_end = batch->file_size;
     size_t i = 0;
-    while (i < batch->count && status == LOCKSTEP_OK) {
-        uint64_t begin = (uint64_t)batch->changes[i].unit_no << batch->g->unit_log2;
+    while (i < batch->found.count && status == LOCKSTEP_OK) {
+        uint64_t begin = (uint64_t)batch->found.changes[i].unit_no << batch->g->unit_log2;
         size_t bytes = 0;
         do {
-            memcpy(batch->store->run + bytes, lks_chunk_data(db->shm, batch->g, batch->changes[i].block),
+            memcpy(batch->store->run + bytes, lks_chunk_data(db->shm, batch->g, batch->found.changes[i].block),
                    unit);
             bytes += unit;
             i++;
-        } while (i < batch->count && bytes + unit <= RUN_BYTES &&
-                 (uint64_t)batch->changes[i].unit_no << batch->g->unit_log2 == begin + bytes);
+        } while (i < batch->found.count && bytes + unit <= RUN_BYTES &&
+                 (uint64_t)batch->found.changes[i].unit_no << batch->g->unit_log2 == begin + bytes);
         if (begin + bytes > batch->file_size_after)
             bytes = (size_t)(batch->file_size_after - begin);
         if (!db->alone)
             lks_dbfile_set_tripwire(begin, batch->store->run, bytes);
         status = db->io->write(batch->store->database, begin, batch->store->run, bytes);
+        batch->written += bytes;
         LKS_CRASH_POINT("batch:wrote-run");
         if (begin + bytes > file_end)
             file_end = begin + bytes;
@@ -407,6 +363,7 @@ publish_flushed(struct batch *batch)
     struct lks_shm_state *state = &batch->db->shm->state;
     lks_a64_set_relaxed(&state->file_size, batch->file_size_after);
     lks_a64_set_relaxed(&state->file_counter, lks_a64_relaxed(&state->next_counter));
+    lks_a64_add(&state->written_bytes, batch->written);
     LKS_CRASH_POINT("batch:publishing");
     /* Release: the file has it.  Pairs with the acquire in lks_sweep(). */
     lks_a64_set_release(&state->flushed, batch->target);
@@ -416,7 +373,6 @@ publish_flushed(struct batch *batch)
         lks_a64_set_release(&state->durable, batch->target);
     }
     lks_a64_add(&state->batches, 1);
-    lks_a64_add(&state->written_units, batch->count);
     lks_a32_set_relaxed(&state->last_errno, 0);
     LKS_CRASH_POINT("batch:published");
     wake_all(state);
@@ -668,7 +624,7 @@ run_locked(struct lockstep_db *db, bool *out_worker)
         note_failure(db, status);
     else if (status == LOCKSTEP_OK)
         batch.store->failed_logged_ns = 0;
-    free(batch.changes);
+    free(batch.found.changes);
     return status;
 }
 

@@ -12,10 +12,16 @@
 #define TRIPPED 3u
 #define UNTRIPPED 1u
 
+bool
+lks_dbfile_is_sqlite(const unsigned char start[LKS_DBFILE_MAGIC_BYTES])
+{
+    return memcmp(start, "SQLite format 3", LKS_DBFILE_MAGIC_BYTES) == 0;
+}
+
 static bool
 is_sqlite(const unsigned char *head, size_t size)
 {
-    return size >= HEADER_BYTES && memcmp(head, "SQLite format 3", 16) == 0;
+    return size >= HEADER_BYTES && lks_dbfile_is_sqlite(head);
 }
 
 enum lockstep_status
@@ -158,15 +164,21 @@ lks_dbfile_trip(struct lockstep_db *db, bool tripped, bool sync)
     return status;
 }
 
+bool
+lks_dbfile_has_tripwire(uint64_t offset, size_t size)
+{
+    return offset <= WRITE_VERSION && offset + size > WRITE_VERSION;
+}
+
 static void
 change_version(uint64_t offset, void *buf, size_t size, unsigned char from, unsigned char to)
 {
     unsigned char *p;
-    if (offset > WRITE_VERSION || offset + size <= WRITE_VERSION)
+    if (!lks_dbfile_has_tripwire(offset, size))
         return;
     p = (unsigned char *)buf + (WRITE_VERSION - offset);
     /* Where the buffer shows the start, it must be a database's. */
-    if (offset == 0 && size >= 16 && memcmp(buf, "SQLite format 3", 16) != 0)
+    if (offset == 0 && size >= LKS_DBFILE_MAGIC_BYTES && !lks_dbfile_is_sqlite(buf))
         return;
     if (*p == from)
         *p = to;

@@ -38,6 +38,10 @@ LKS_CHECKED enum lockstep_status lks_dbfile_rollback(struct lockstep_db *db, boo
 /* Writes byte 18 if the file is SQLite's and has another value there. */
 LKS_CHECKED enum lockstep_status lks_dbfile_trip(struct lockstep_db *db, bool tripped, bool sync);
 
+/* Does a file that begins so belong to SQLite, and does this stretch of it hold byte 18? */
+#define LKS_DBFILE_MAGIC_BYTES 16u
+bool lks_dbfile_is_sqlite(const unsigned char start[LKS_DBFILE_MAGIC_BYTES]);
+bool lks_dbfile_has_tripwire(uint64_t offset, size_t size);
 /* In a buffer of file content at `offset`: 3 becomes 1, or 1 becomes 3. */
 void lks_dbfile_hide_tripwire(uint64_t offset, void *buf, size_t size);
 void lks_dbfile_set_tripwire(uint64_t offset, void *buf, size_t size);

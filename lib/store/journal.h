@@ -88,4 +88,11 @@ LKS_CHECKED enum lockstep_status lks_journal_rollback(const struct lks_io *io, c
                                                       struct lks_io_file *db,
                                                       bool *out_rolled_back);
 
+/*
+ * The same where `io` keeps what it writes to itself, and the journal and the database stay as they are: nothing is
+ * logged.
+ */
+LKS_CHECKED enum lockstep_status lks_journal_read_back(const struct lks_io *io, const char *path,
+                                                       struct lks_io_file *db, bool *out_rolled_back);
+
 #endif

@@ -269,22 +269,44 @@ play_back_file(struct playback *p, bool *out_remove)
     return status;
 }
 
+/* The journal at `path`, if there is one. */
+static enum lockstep_status
+play_back_path(struct playback *p, const char *path, bool *out_remove)
+{
+    bool exists = false;
+    enum lockstep_status status = p->io->exists(p->io->context, path, &exists);
+    *out_remove = false;
+    if (status == LOCKSTEP_OK && exists) {
+        /* Until its header is read, SQLite takes the journal's sectors to be like its own. */
+        p->sector_size = LKS_JOURNAL_SECTOR_BYTES;
+        status = p->io->open(p->io->context, path, LKS_IO_JOURNAL, &p->file);
+        if (status != LOCKSTEP_OK)
+            return status;
+        status = play_back_file(p, out_remove);
+        p->io->close(p->file);
+        free(p->record);
+    }
+    return status;
+}
+
+enum lockstep_status
+lks_journal_read_back(const struct lks_io *io, const char *path, struct lks_io_file *db, bool *out_rolled_back)
+{
+    struct playback p = {.io = io, .db = db};
+    bool remove;
+    enum lockstep_status status = play_back_path(&p, path, &remove);
+    if (status == LOCKSTEP_OK)
+        *out_rolled_back = p.begun;
+    return status;
+}
+
 enum lockstep_status
 lks_journal_rollback(const struct lks_io *io, const char *path, struct lks_io_file *db,
                      bool *out_rolled_back)
 {
-    /* Until its header is read, SQLite takes the journal's sectors to be like its own. */
-    struct playback p = {.io = io, .db = db, .sector_size = LKS_JOURNAL_SECTOR_BYTES};
-    bool exists = false, remove = false;
-    enum lockstep_status status = io->exists(io->context, path, &exists);
-    if (status == LOCKSTEP_OK && exists) {
-        status = io->open(io->context, path, LKS_IO_JOURNAL, &p.file);
-        if (status != LOCKSTEP_OK)
-            return status;
-        status = play_back_file(&p, &remove);
-        io->close(p.file);
-        free(p.record);
-    }
+    struct playback p = {.io = io, .db = db};
+    bool remove;
+    enum lockstep_status status = play_back_path(&p, path, &remove);
     if (status != LOCKSTEP_OK)
         return status;
     if (p.begun) {

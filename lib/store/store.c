@@ -9,6 +9,7 @@
 #include "os/map.h"
 #include "store/batch.h"
 #include "store/recovery.h"
+#include "store/shorten.h"
 #include "store/sweep.h"
 #include "store/worker.h"
 
@@ -29,6 +30,7 @@ static const struct lks_database_hooks hooks = {
     .recover = lks_recovery_connect,
     .repair = lks_recovery_repair,
     .drain = lks_batch_drain,
+    .shorten = lks_shorten,
     .leave = lks_recovery_leave,
     .start_worker = lks_worker_start,
     .stop_worker = lks_worker_stop,

@@ -12,6 +12,7 @@
  * place            batch_mutex: the worker's place in the writer queue
  * lent             batch_mutex: a connection of this process that owns WRITER waits for a batch, which may act
  *                  as the owner
+ * private_told*    attach_mutex: what the log was told of what the dead left, see store/private.c
  * worker_*         worker_mutex
  */
 #ifndef LKS_STORE_STORE_H
@@ -39,6 +40,8 @@ struct lks_store {
     struct lks_place place;
     bool lent;
     uint64_t failed_logged_ns;
+    uint64_t private_told;
+    bool private_told_journal;
 
     struct lks_mutex worker_mutex;
     pthread_cond_t worker_wake;

@@ -35,15 +35,23 @@
 enum lockstep_status
 lks_conn_open(struct lockstep_db *db, struct lks_io_file *file, struct lockstep_conn **out_conn)
 {
+    uint32_t number;
+    lks_mutex_lock(&db->attach_mutex);
+    number = ++db->next_connection;
+    lks_mutex_unlock(&db->attach_mutex);
+    return lks_conn_make(db, file, number, out_conn);
+}
+
+enum lockstep_status
+lks_conn_make(struct lockstep_db *db, struct lks_io_file *file, uint32_t number, struct lockstep_conn **out_conn)
+{
     struct lockstep_conn *conn = calloc(1, sizeof *conn);
     if (conn == NULL)
         return LOCKSTEP_NOMEM;
     conn->db = db;
     conn->file = file;
     conn->file_lent = file != NULL;
-    lks_mutex_lock(&db->attach_mutex);
-    conn->reader.connection = ++db->next_connection;
-    lks_mutex_unlock(&db->attach_mutex);
+    conn->reader.connection = number;
     lks_place_init(&conn->place, conn->reader.connection);
     *out_conn = conn;
     return LOCKSTEP_OK;
@@ -54,10 +62,11 @@ lks_conn_close(struct lockstep_conn *conn)
 {
     if (conn == NULL)
         return;
-    if (!lks_database_forked(conn->db) && lks_a32_acquire(&conn->db->attached)) {
+    if (!lks_database_forked(conn->db) && (conn->view != NULL || lks_a32_acquire(&conn->db->attached) != 0)) {
         lks_conn_end(conn);
-        lks_queue_leave(conn->db, &conn->place);
-        lks_work_drop(conn->db, conn->reader.connection);
+        lks_conn_leave_queue(conn);
+        if (lks_a32_acquire(&conn->db->attached) != 0)
+            lks_work_drop(conn->db, conn->reader.connection);
     }
     if (conn->file != NULL && !conn->file_lent)
         conn->db->io->close(conn->file);
@@ -87,6 +96,19 @@ load_geometry(struct lockstep_conn *conn)
     return LOCKSTEP_BUSY;
 }
 
+/* On standby.  No view: somebody is connected, and now we are, too. */
+static enum lockstep_status
+begin_view(struct lockstep_conn *conn)
+{
+    enum lockstep_status status = lks_private_open(conn->db, &conn->view);
+    assert(conn->db->readonly);
+    if (status == LOCKSTEP_OK && conn->view != NULL) {
+        conn->reader.snapshot = lks_private_snapshot(conn->view);
+        conn->size = lks_private_size(conn->view);
+    }
+    return status;
+}
+
 /* The reader has its claim, or `status` says why not. */
 static enum lockstep_status
 begin_claimed(struct lockstep_conn *conn, enum lockstep_status status)
@@ -103,7 +125,13 @@ begin_claimed(struct lockstep_conn *conn, enum lockstep_status status)
 enum lockstep_status
 lks_conn_begin(struct lockstep_conn *conn)
 {
-    enum lockstep_status status = lks_reader_claim(conn->db, &conn->reader);
+    enum lockstep_status status;
+    if (lks_a32_acquire(&conn->db->attached) == 0) {
+        status = begin_view(conn);
+        if (status != LOCKSTEP_OK || conn->view != NULL)
+            return status;
+    }
+    status = lks_reader_claim(conn->db, &conn->reader);
     if (status == LOCKSTEP_BUSY && lks_client_reap_readers(conn->db, UINT64_MAX))
         status = lks_reader_claim(conn->db, &conn->reader);
     return begin_claimed(conn, status);
@@ -248,7 +276,9 @@ lks_conn_wait(struct lockstep_conn *conn, uint64_t wait_ns)
 void
 lks_conn_leave_queue(struct lockstep_conn *conn)
 {
-    lks_queue_leave(conn->db, &conn->place);
+    /* On standby there is none. */
+    if (lks_a32_acquire(&conn->db->attached) != 0)
+        lks_queue_leave(conn->db, &conn->place);
 }
 
 /* The snapshot that reads look up: our own blocks are of the next commit. */
@@ -256,6 +286,24 @@ static uint64_t
 view(const struct lockstep_conn *conn)
 {
     return conn->writing ? conn->reader.snapshot + 1 : conn->reader.snapshot;
+}
+
+/* A piece that does not show how the file begins may be of one that is not SQLite's, where 3 is 3. */
+static enum lockstep_status
+hide_tripwire(struct lockstep_conn *conn, uint64_t offset, void *buf, size_t size)
+{
+    unsigned char start[LKS_DBFILE_MAGIC_BYTES] = {0};
+    size_t got = 0;
+    enum lockstep_status status = LOCKSTEP_OK;
+    if (!lks_dbfile_has_tripwire(offset, size))
+        return LOCKSTEP_OK;
+    if (offset != 0)
+        status = conn->db->io->read(conn->file, 0, start, sizeof start, &got);
+    else
+        memcpy(start, buf, sizeof start);
+    if (status == LOCKSTEP_OK && lks_dbfile_is_sqlite(start))
+        lks_dbfile_hide_tripwire(offset, buf, size);
+    return status;
 }
 
 static enum lockstep_status
@@ -277,8 +325,7 @@ read_file(struct lockstep_conn *conn, uint64_t offset, void *buf, size_t size)
     if (status != LOCKSTEP_OK)
         return status;
     memset((char *)buf + got, 0, size - got);
-    lks_dbfile_hide_tripwire(offset, buf, size);
-    return LOCKSTEP_OK;
+    return hide_tripwire(conn, offset, buf, size);
 }
 
 /* Part of a unit from the newest block that the transaction sees, if there is one. */
@@ -338,9 +385,12 @@ read_unit(struct lockstep_conn *conn, uint64_t offset, void *buf, size_t size)
 enum lockstep_status
 lks_conn_read(struct lockstep_conn *conn, uint64_t offset, void *buf, size_t size, size_t *out_read)
 {
-    uint32_t unit = lks_unit_bytes(conn->g);
+    uint32_t unit;
     size_t done = 0;
     assert(conn->reader.snapshot != 0);
+    if (conn->view != NULL)
+        return lks_private_read(conn->view, offset, buf, size, out_read);
+    unit = lks_unit_bytes(conn->g);
     if (offset >= conn->size)
         size = 0;
     else if (size > conn->size - offset)
@@ -566,6 +616,12 @@ lks_conn_write_end(struct lockstep_conn *conn)
 void
 lks_conn_end(struct lockstep_conn *conn)
 {
+    if (conn->view != NULL) {
+        lks_private_close(conn->db, conn->view);
+        conn->view = NULL;
+        conn->reader.snapshot = 0;
+        return;
+    }
     if (conn->writing) {
         lks_conn_discard(conn);
         lks_conn_write_end(conn);

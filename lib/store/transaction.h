@@ -22,6 +22,7 @@
 #include "base/status.h"
 #include "coord/queue.h"
 #include "coord/reader.h"
+#include "store/private.h"
 #include "store/store.h"
 
 struct lks_blocklist;
@@ -32,6 +33,7 @@ struct lockstep_conn {
     bool file_lent;
     struct lks_reader reader;
     struct lks_place place;
+    struct lks_private *view;     /* not NULL: the transaction reads this, and has no claim in shared memory */
     const struct lks_geometry *g; /* while a transaction is open */
     bool writing;                 /* owns WRITER */
     bool dirty;                   /* there is something to commit */
@@ -45,6 +47,9 @@ struct lockstep_conn {
 
 /* `file`: where to read what is not in the store; NULL: the connection opens its own. */
 LKS_CHECKED enum lockstep_status lks_conn_open(struct lockstep_db *db, struct lks_io_file *file,
+                                               struct lockstep_conn **out_conn);
+/* The same, for who holds attach_mutex: `number` is the next of db->next_connection. */
+LKS_CHECKED enum lockstep_status lks_conn_make(struct lockstep_db *db, struct lks_io_file *file, uint32_t number,
                                                struct lockstep_conn **out_conn);
 void lks_conn_close(struct lockstep_conn *conn);
 

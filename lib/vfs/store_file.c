@@ -757,7 +757,6 @@ lks_store_file_open(sqlite3_vfs *vfs, const char *name, struct lks_file *f, int 
     f->fork_guard = lks_map_fork_guard();
     f->synchronous = default_synchronous();
     lks_uri_parse(name, &f->uri);
-    f->uri.options.readonly = f->readonly;
     pthread_mutex_init(&f->sleep_mutex, NULL);
     f->base.pMethods = &lks_store_file_methods;
     lks_files_add(f);

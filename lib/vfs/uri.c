@@ -67,6 +67,7 @@ lks_uri_parse(const char *name, struct lks_uri *out_uri)
                     word);
         out_uri->durability = LKS_DURABILITY_AS_ASKED;
     }
+    memcpy(out_uri->options.format, "SQLite", sizeof "SQLite");
     out_uri->options.max_lag_ms = (uint32_t)number(name, "max_lag", 0, 3600000);
     out_uri->options.store_limit = (uint64_t)number(name, "store_limit", 0, (sqlite3_int64)1 << 40);
     out_uri->options.hard_limit = (uint64_t)number(name, "hard_limit", 0, (sqlite3_int64)1 << 40);

@@ -408,7 +408,7 @@ count_up(struct child *self)
     lks_place_init(&place, 1);
     child_step(self, 'r');
     for (i = 0; i < 500; i++) {
-        struct lks_a64 *counter = &db->shm->state.written_units;
+        struct lks_a64 *counter = &db->shm->state.written_bytes;
         child_check(lks_queue_lock(db, &place, LONG_NS) == LOCKSTEP_OK);
         /* Not atomic: the lock is what keeps it right. */
         lks_a64_set_relaxed(counter, lks_a64_relaxed(counter) + 1);
@@ -429,12 +429,12 @@ START_TEST(processes_exclude_each_other)
     for (i = 0; i < MANY; i++)
         child_await(&children[i], 'r');
     db = attached_db();
-    before = lks_a64_relaxed(&db->shm->state.written_units);
+    before = lks_a64_relaxed(&db->shm->state.written_bytes);
     for (i = 0; i < MANY; i++)
         child_go(&children[i]);
     for (i = 0; i < MANY; i++)
         child_end(&children[i]);
-    ck_assert_uint_eq(lks_a64_relaxed(&db->shm->state.written_units) - before, MANY * 500);
+    ck_assert_uint_eq(lks_a64_relaxed(&db->shm->state.written_bytes) - before, MANY * 500);
     close_db(db);
 }
 END_TEST

@@ -21,6 +21,9 @@ START_TEST(a_new_one_is_good_and_has_one_commit)
     ck_assert_uint_eq(lks_a64_relaxed(&db->shm->state.committed), 1);
     ck_assert_uint_eq(lks_a64_relaxed(&db->shm->state.flushed), 1);
     ck_assert_uint_eq(lks_a32_relaxed(&db->shm->state.unit_log2), 13);
+    /* Its first client names what is in the file; until then it has no name. */
+    ck_assert_uint_eq(lks_a64_relaxed(&db->shm->state.app_format[0]), 0);
+    ck_assert_uint_eq(lks_a64_relaxed(&db->shm->state.app_format[1]), 0);
 }
 END_TEST
 

@@ -14,7 +14,7 @@
  * that was never made (transaction:committing, 10 s of spinning at the next connect); not reaping a writer
  * that died while it changed the unit (reunit:between, every survivor refused for good).
  *
- * Points of WAL mode: story_wal_crash_points.c; of coord.h alone: story_blocks.c, api/test_slots.c.
+ * Points of WAL mode: story_wal_crash_points.c; those that only coord.h leads to: story_blocks.c, tests/api.
  *
  * LKS_POINT=name in the environment takes one point only; LKS_SOAK=1 makes more rounds, where the victim dies
  * at a later passing.
@@ -473,12 +473,12 @@ static char points_text[16384];
 static const char *points[512];
 static int point_count;
 
-/* Those of WAL mode, and those that only coord.h leads to (story_blocks.c, api/test_slots.c), are elsewhere. */
+/* Those of WAL mode, and those that only coord.h leads to (story_blocks.c, tests/api), are passed through by other tests. */
 static bool
 is_elsewhere(const char *point)
 {
     static const char *const prefixes[] = {"wal:", "groupsync:", "checkpoint:", "queue:returned", "blocklist:",
-                                           "work:", "share:"};
+                                           "work:", "share:", "private:", "shorten:", "meta:"};
     size_t i;
     for (i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++)
         if (strncmp(point, prefixes[i], strlen(prefixes[i])) == 0)
