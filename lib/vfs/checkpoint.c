@@ -13,7 +13,7 @@
  * none, and its locks and system calls stay as cheap as those of a single-threaded program.
  *
  * It has a connection of its own over the parent VFS: so SQLite's inode table knows of it, and closing it drops no
- * lock of the process.  The connection is opened when first needed and lives in this thread only.
+ * lock of the process.  With shm=copy it is over copy_file.c, and its index a copy that it has to refresh.  The connection is opened when first needed and lives in this thread only.
  *
  * field          changed under
  * mutex          -
@@ -71,9 +71,10 @@ struct checkpointer {
     bool stop;
     struct lks_a32 started; /* a launch was tried; a hint for committers */
 
+    enum lks_shm_kind shm; /* of the process's first connection */
     bool mend; /* the log was poisoned when we came, and nobody was there */
     sqlite3 *connection;
-    sqlite3_file *log;
+    sqlite3_file *main, *log;
     volatile uint32_t *index;
     struct lks_place place;
     uint64_t not_before_ns; /* the next checkpoint */
@@ -109,7 +110,7 @@ close_connection(struct checkpointer *c)
     if (c->connection != NULL)
         (void)sqlite3_close(c->connection);
     c->connection = NULL;
-    c->log = NULL;
+    c->main = c->log = NULL;
     c->index = NULL;
 }
 
@@ -127,19 +128,31 @@ find_files(struct checkpointer *c)
     /* Mapped already: this only tells where. */
     if (main->pMethods->xShmMap(main, 0, 32768, 0, &index) != SQLITE_OK || index == NULL)
         return false;
+    c->main = main;
     c->index = index;
     return true;
+}
+
+/* Where the index is a copy. */
+static void
+refresh(struct checkpointer *c)
+{
+    if (c->shm != LKS_SHM_NATIVE && c->main != NULL)
+        lks_copy_file_refresh(c->main);
 }
 
 static bool
 open_connection(struct checkpointer *c)
 {
+    sqlite3_vfs *vfs;
     int rc;
     if (c->connection != NULL)
         return true;
+    vfs = lks_copy_vfs(c->shm);
+    if (vfs == NULL)
+        return false;
     rc = sqlite3_open_v2(c->db->path, &c->connection,
-                         SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE,
-                         lks_vfs_parent()->zName);
+                         SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE, vfs->zName);
     /* Its checkpoints sync; it makes none by itself; and it has read, so that the log is open. */
     if (rc == SQLITE_OK)
         rc = sqlite3_exec(c->connection,
@@ -292,6 +305,7 @@ static void
 finish_as_owner(struct checkpointer *c)
 {
     LKS_CRASH_POINT("checkpoint:writer");
+    refresh(c);
     if (!wait_for_committers(c))
         return;
     if (run_checkpoint(c, SQLITE_CHECKPOINT_PASSIVE) == SQLITE_OK && frames_to_write(c->index) == 0 &&
@@ -503,6 +517,7 @@ work(struct checkpointer *c)
         if (c->mend)
             mend(c);
         sync_if_due(c, 2);
+        refresh(c);
         if (lks_groupsync_poisoned(c->db) == 0 && checkpoint_due(c, lks_clock_ns()))
             checkpoint(c);
         else
@@ -687,7 +702,7 @@ destroy(struct lockstep_db *db)
 }
 
 enum lockstep_status
-lks_checkpoint_prepare(struct lockstep_db *db)
+lks_checkpoint_prepare(struct lockstep_db *db, enum lks_shm_kind shm)
 {
     enum lockstep_status status = LOCKSTEP_OK;
     pthread_condattr_t monotonic;
@@ -701,6 +716,7 @@ lks_checkpoint_prepare(struct lockstep_db *db)
         goto unlock;
     }
     c->db = db;
+    c->shm = shm;
     lks_mutex_init(&c->mutex, LKS_RANK_WORKER);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);

@@ -116,6 +116,7 @@ lock_write(struct lks_file *f)
         return parent_lock(f, LKS_WAL_WRITE, 1, LOCK_EXCLUSIVE);
     if (lks_groupsync_poisoned(f->db) != 0)
         return SQLITE_IOERR_FSYNC;
+    lks_wal_refresh(f);
     if (reads && is_stale(wal)) {
         lks_wait_refused(f);
         return SQLITE_BUSY_SNAPSHOT;
@@ -125,6 +126,7 @@ lock_write(struct lks_file *f)
         lks_wait_refused(f);
         return SQLITE_BUSY;
     }
+    lks_wal_refresh(f);
     if (reads && is_stale(wal)) {
         lks_queue_unlock(f->db);
         lks_wait_refused(f);

@@ -477,7 +477,7 @@ static int point_count;
 static bool
 is_of_a_log(const char *point)
 {
-    static const char *const prefixes[] = {"wal:", "groupsync:", "checkpoint:", "queue:returned"};
+    static const char *const prefixes[] = {"wal:", "groupsync:", "checkpoint:", "queue:returned", "shm:"};
     size_t i;
     for (i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++)
         if (strncmp(point, prefixes[i], strlen(prefixes[i])) == 0)
