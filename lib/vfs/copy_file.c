@@ -9,6 +9,7 @@
  */
 #include "vfs/copy_file.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -293,6 +294,10 @@ database_lock(struct copy_file *c, int level)
     }
     if (c->heap == NULL)
         status = lks_shm_heap_open(c->name, &c->heap);
+    if (c->heap == NULL && status == LOCKSTEP_READONLY) {
+        lks_log(LKS_ERROR, "%s: cannot be used alone (multi_process=0, shm=copy): it may not be written", c->name);
+        status = LOCKSTEP_CANTOPEN;
+    }
     if (status == LOCKSTEP_OK)
         status = lks_shm_heap_lock_database(c->heap, &c->locks, level);
     return lks_sqlite_code(status, SQLITE_IOERR_LOCK);
@@ -523,18 +528,24 @@ vfs_sleep(sqlite3_vfs *vfs, int microseconds)
 sqlite3_vfs *
 lks_copy_vfs(enum lks_shm_kind kind)
 {
+    static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* two checkpointers may be the first */
     sqlite3_vfs *vfs = kind == LKS_SHM_HEAP ? &heap_vfs : &copy_vfs;
     const char *name = kind == LKS_SHM_HEAP ? "lockstep-heap" : "lockstep-copy";
+    bool there;
     if (kind == LKS_SHM_NATIVE)
         return lks_vfs_parent();
-    if (sqlite3_vfs_find(name) == vfs)
-        return vfs;
-    lks_vfs_fill(vfs, name);
-    vfs->xOpen = vfs_open;
-    vfs->xDelete = vfs_delete;
-    vfs->xAccess = vfs_access;
-    vfs->xSleep = vfs_sleep;
-    return sqlite3_vfs_register(vfs, 0) == SQLITE_OK ? vfs : NULL;
+    pthread_mutex_lock(&mutex);
+    there = sqlite3_vfs_find(name) == vfs;
+    if (!there) {
+        lks_vfs_fill(vfs, name);
+        vfs->xOpen = vfs_open;
+        vfs->xDelete = vfs_delete;
+        vfs->xAccess = vfs_access;
+        vfs->xSleep = vfs_sleep;
+        there = sqlite3_vfs_register(vfs, 0) == SQLITE_OK;
+    }
+    pthread_mutex_unlock(&mutex);
+    return there ? vfs : NULL;
 }
 
 void
