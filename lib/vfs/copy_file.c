@@ -150,6 +150,10 @@ copy_shm_map(sqlite3_file *file, int region, int size, int extend, void volatile
         rc = c->kind == LKS_SHM_HEAP ? open_heap(c) : open_file(c);
     if (rc != SQLITE_OK && rc != SQLITE_READONLY)
         return rc;
+    if (may_write(c))
+        (void)!lks_shm_copy_begin_write(&c->copy); /* the lock is older than the mapping; failed tells */
+    if (c->copy.failed)
+        return SQLITE_IOERR_SHMMAP;
     status = lks_shm_copy_map(&c->copy, (uint32_t)region, extend != 0, out);
     if (status != LOCKSTEP_OK)
         return lks_sqlite_code(status, SQLITE_IOERR_SHMMAP);
@@ -480,6 +484,25 @@ lks_copy_file_open(enum lks_shm_kind kind, const char *name, sqlite3_file *file,
     lks_shm_copy_init(&c->copy, c->measure);
     c->base.pMethods = c->real->pMethods->iVersion >= 2 && c->real->pMethods->xShmMap != NULL ? &with_shm : &without_shm;
     return SQLITE_OK;
+}
+
+bool
+lks_copy_file_write_is_free(sqlite3_file *file)
+{
+    struct copy_file *c = of(file);
+    struct lks_shm_heap_locks nobody = {0};
+    bool is_free;
+    if (*c->fork_guard == 0 || c->copy.area == NULL)
+        return true;
+    if (c->kind == LKS_SHM_HEAP) {
+        is_free = lks_shm_heap_lock(c->heap, &nobody, LKS_WAL_WRITE, 1, true) == LOCKSTEP_OK;
+        lks_shm_heap_unlock(c->heap, &nobody, LKS_WAL_WRITE, 1);
+        return is_free;
+    }
+    is_free = below(file)->xShmLock(c->real, LKS_WAL_WRITE, 1, SQLITE_SHM_LOCK | SQLITE_SHM_EXCLUSIVE) == SQLITE_OK;
+    if (is_free)
+        (void)below(file)->xShmLock(c->real, LKS_WAL_WRITE, 1, SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE);
+    return is_free;
 }
 
 void

@@ -10,6 +10,8 @@
 #ifndef LKS_VFS_COPY_FILE_H
 #define LKS_VFS_COPY_FILE_H
 
+#include <stdbool.h>
+
 #include "vfs/sqlite.h"
 
 enum lks_shm_kind { LKS_SHM_NATIVE, LKS_SHM_COPY, LKS_SHM_HEAP };
@@ -20,6 +22,8 @@ void lks_copy_vfs_unregister(void);
 /* xOpen of a main database file into `file`, of lks_copy_file_bytes() and the parent's szOsFile. */
 int lks_copy_file_open(enum lks_shm_kind kind, const char *name, sqlite3_file *file, int flags, int *out_flags);
 int lks_copy_file_bytes(void);
+/* Could WRITE be had?  The copy is not touched: the thread may be one that only sleeps for the connection. */
+bool lks_copy_file_write_is_free(sqlite3_file *file);
 /* An acquire: the copy as others have it now, at any time. */
 void lks_copy_file_refresh(sqlite3_file *file);
 

@@ -290,7 +290,7 @@ lks_shm_copy_release(struct lks_shm_copy *copy)
  * Writing
  * --------------------------------------------------------------------------------------------- */
 
-/* C7.  Nobody else changes hash words now. */
+/* C7. */
 static enum lockstep_status
 read_base(struct lks_shm_copy *copy, uint32_t region)
 {
@@ -305,6 +305,7 @@ begin_write(struct lks_shm_copy *copy)
 {
     uint32_t frames, region;
     enum lockstep_status status;
+    bool fresh;
     if (copy->base == NULL && (copy->base = malloc(LKS_INDEX_REGION_BYTES)) == NULL)
         return LOCKSTEP_NOMEM;
     copy->writing = true;
@@ -312,7 +313,8 @@ begin_write(struct lks_shm_copy *copy)
     if (private_region(copy, 0) == NULL)
         return LOCKSTEP_OK; /* SQLite takes WRITE to make it: see fill_region() */
     status = acquire_head(copy);
-    if (status == LOCKSTEP_OK && copy->stale)
+    fresh = copy->stale; /* the region of the last frame is read, and nobody writes hash words now */
+    if (status == LOCKSTEP_OK && fresh)
         status = acquire_regions(copy);
     if (status != LOCKSTEP_OK)
         return status;
@@ -322,7 +324,12 @@ begin_write(struct lks_shm_copy *copy)
     if (frames == 0)
         return LOCKSTEP_OK;
     copy->append_region = region;
-    return private_region(copy, region) != NULL ? read_base(copy, region) : LOCKSTEP_OK;
+    if (private_region(copy, region) == NULL)
+        return LOCKSTEP_OK; /* is the base when it is mapped */
+    if (!fresh)
+        return read_base(copy, region);
+    keep_base(copy, region);
+    return LOCKSTEP_OK;
 }
 
 enum lockstep_status

@@ -174,6 +174,17 @@ unlock_write(struct lks_file *f)
     return rc;
 }
 
+static bool
+write_is_free(struct lks_file *f)
+{
+    if (f->uri.shm != LKS_SHM_NATIVE)
+        return lks_copy_file_write_is_free(f->real);
+    if (parent_lock(f, LKS_WAL_WRITE, 1, LOCK_EXCLUSIVE) != SQLITE_OK)
+        return false;
+    (void)parent_lock(f, LKS_WAL_WRITE, 1, UNLOCK_EXCLUSIVE);
+    return true;
+}
+
 bool
 lks_wal_probe(struct lks_file *f, uint64_t end_ns)
 {
@@ -185,10 +196,8 @@ lks_wal_probe(struct lks_file *f, uint64_t end_ns)
         /* Keeps the reservation. */
         if (lks_conn_wait(f->conn, 0) != LOCKSTEP_OK)
             return true; /* it has passed on: back into the queue */
-        if (parent_lock(f, LKS_WAL_WRITE, 1, LOCK_EXCLUSIVE) == SQLITE_OK) {
-            (void)parent_lock(f, LKS_WAL_WRITE, 1, UNLOCK_EXCLUSIVE);
+        if (write_is_free(f))
             return true;
-        }
     }
 }
 

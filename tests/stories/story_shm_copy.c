@@ -4,12 +4,11 @@
  *
  * Eight of each; both write and watch.  Some are killed at random; of ours some die between two steps of a release
  * (the crash points `shm:`), so that the index is left with page numbers without slots, with hash words without a
- * header, with one new copy of the header of two.  The log is begun anew all the time, and in half of the rounds nobody
- * but stock SQLite checkpoints.
+ * header, with one new copy of the header of two.
  *
- * Made to fail by: no acquire after a lock; no release before an exclusive lock is dropped; hash words left out where the
- * header changed; a region's shortcut taken by a writer; header copy 1 published ahead of the hash words.  (Torn
- * books, a commit missing, or integrity_check.)
+ * Made to fail by: no release before WRITE is dropped; an acquire of hash words while they are being written.  (Commits
+ * missing, books that do not add up.)  What takes a rarer meeting is shown without chance in vfs/test_shm_copy.c and
+ * test_copy_file.c.
  */
 #include <check.h>
 #include <stdio.h>

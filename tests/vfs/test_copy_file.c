@@ -2,10 +2,11 @@
  * The WAL-index shared by copying, with SQLite: shm=copy beside stock connections that have the index mapped, in other
  * processes and in this one.
  *
- * Made to fail by: no acquire after a lock (a stale snapshot is not refused; the readers of a long log see nothing of it);
- * no release before an exclusive lock is dropped; a writer's shortcut; WRITE taken before there is a region 0 not
- * noticed (either_recovers); an acquire in walIndexTryHdr()'s barrier (a_read_only_index_is_read); closing the
- * descriptor with the connection (a_stock_connection_of_the_same_process_keeps_its_locks).
+ * Made to fail by: no acquire after WRITE or CKPT was taken; no release before an exclusive lock is dropped; a later
+ * region published by its differences; WRITE taken before there is a region 0 not noticed (either_recovers); an
+ * acquire in walIndexTryHdr()'s barrier (a_read_only_index_is_read); closing the descriptor with the connection
+ * (a_stock_connection_of_the_same_process_keeps_its_locks); a checkpointer over the parent
+ * (nothing_of_the_index_is_mapped).
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -218,16 +219,16 @@ START_TEST(a_log_of_many_regions_is_read_and_written_by_either)
     check_text(peer_ask(&peer, "sql 0 pragma wal_autocheckpoint = 0"), "0");
     check_text(peer_ask(&peer, "sql 0 pragma synchronous = off"), "");
     for (int round = 1; round <= 3; round++) {
-        must(db, ROWS "insert into t(v, pad) select %d, zeroblob(3000) from c", 3000, 10 * round);
+        must(db, ROWS "insert into t(v, pad) select %d, zeroblob(3000) from c", 1500, 10 * round);
         check_text(peer_ask(&peer, "sql 0 " ROWS "insert into t(v, pad) select %d, zeroblob(3000) from c", 3000,
                             10 * round + 1),
                    "");
         must(db, "update t set v = v + 100 where k %% 3 = 0");
         check_text(peer_ask(&peer, "sql 0 update t set v = v + 100 where k %% 3 = 1"), "");
-        ck_assert_int_gt(file_size("a.db-shm"), 2 * 32768);
+        ck_assert_int_gt(file_size("a.db-shm"), 32768);
         check_text(must(db, "pragma integrity_check; select count(*) from t where v > 100"),
-                   text("ok\n%d", 4000 * round));
-        check_text(peer_ask(&peer, "sql 0 select count(*) from t where v > 100"), text("%d", 4000 * round));
+                   text("ok\n%d", 2000 * round));
+        check_text(peer_ask(&peer, "sql 0 select count(*) from t where v > 100"), text("%d", 2000 * round));
         must(db, "update t set v = v %% 100");
         if (round == 1)
             ck_assert(strncmp(must(db, "pragma wal_checkpoint(restart)"), "0|", 2) == 0);
@@ -273,10 +274,10 @@ START_TEST(either_recovers)
         check_text(peer_ask(&peer, "open 0 %s", writer), "");
         if (i == 0)
             check_text(peer_ask(&peer, "sql 0 pragma journal_mode = wal; create table t(k integer primary key, v, pad)"), "wal");
-        check_text(peer_ask(&peer, "sql 0 " ROWS "insert into t(v, pad) select 1, zeroblob(3000) from c", 5000), "");
+        check_text(peer_ask(&peer, "sql 0 " ROWS "insert into t(v, pad) select 1, zeroblob(3000) from c", 4200), "");
         peer_kill(&peer);
         db = i < 2 ? open_ours("a.db", COPY) : open_stock("a.db");
-        check_text(must(db, "select count(*) from t; pragma integrity_check"), text("%d\nok", 5000 * (i + 1)));
+        check_text(must(db, "select count(*) from t; pragma integrity_check"), text("%d\nok", 4200 * (i + 1)));
         must(db, "update t set v = 2 where k = 1");
         close_db(db);
     }
