@@ -220,7 +220,7 @@ START_TEST(a_log_of_many_regions_is_read_and_written_by_either)
     check_text(peer_ask(&peer, "sql 0 pragma synchronous = off"), "");
     for (int round = 1; round <= 3; round++) {
         must(db, ROWS "insert into t(v, pad) select %d, zeroblob(3000) from c", 1500, 10 * round);
-        check_text(peer_ask(&peer, "sql 0 " ROWS "insert into t(v, pad) select %d, zeroblob(3000) from c", 3000,
+        check_text(peer_ask(&peer, "sql 0 " ROWS "insert into t(v, pad) select %d, zeroblob(3000) from c", 1500,
                             10 * round + 1),
                    "");
         must(db, "update t set v = v + 100 where k %% 3 = 0");

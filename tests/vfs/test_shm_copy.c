@@ -367,6 +367,14 @@ START_TEST(who_makes_the_first_region_publishes_it)
     check_text(events(), "w136+16248 w16384+16384 w48+48 ");
     ck_assert_int_eq(lks_shm_copy_end_write(&copy), LOCKSTEP_OK);
     lks_shm_copy_clear(&copy);
+    /* The same where there is something in it. */
+    begin(10);
+    lks_shm_copy_clear(&copy);
+    copy.area = &shared.area;
+    ck_assert_int_eq(lks_shm_copy_begin_write(&copy), LOCKSTEP_OK);
+    private = map(0);
+    ck_assert_int_eq(memcmp(private, shared.words, LKS_INDEX_REGION_BYTES), 0);
+    lks_shm_copy_clear(&copy);
 }
 END_TEST
 

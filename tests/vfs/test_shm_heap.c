@@ -238,6 +238,24 @@ START_TEST(after_a_kill_whoever_comes_recovers)
 }
 END_TEST
 
+/* Others may have used the log since: the next to come looks at it anew. */
+START_TEST(with_the_last_connection_the_index_is_forgotten)
+{
+    sqlite3 *db = make(), *stock;
+    ck_assert_int_eq(sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL), SQLITE_OK);
+    must(db, "insert into t(v) values(2)");
+    close_db(db);
+    ck_assert(file_exists("a.db-wal"));
+    stock = open_stock("a.db");
+    must(stock, "insert into t(v) values(3)");
+    close_db(stock);
+    db = open_ours("a.db", HEAP);
+    check_text(must(db, "select group_concat(v) from t"), "1,2,3");
+    close_db(db);
+    left_clean();
+}
+END_TEST
+
 static Suite *
 make_suite(void)
 {
@@ -250,6 +268,7 @@ make_suite(void)
     tcase_add_test(with, there_is_no_index_file_and_nobody_else_comes_in);
     tcase_add_test(with, threads_lose_no_update);
     tcase_add_test(with, the_log_may_be_long_and_the_mode_be_switched);
+    tcase_add_test(with, with_the_last_connection_the_index_is_forgotten);
     tcase_add_test(with, after_a_kill_whoever_comes_recovers);
     return suite;
 }
