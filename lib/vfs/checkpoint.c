@@ -13,7 +13,8 @@
  * none, and its locks and system calls stay as cheap as those of a single-threaded program.
  *
  * It has a connection of its own over the parent VFS: so SQLite's inode table knows of it, and closing it drops no
- * lock of the process.  With shm=copy it is over copy_file.c, and its index a copy that it has to refresh.  The connection is opened when first needed and lives in this thread only.
+ * lock of the process.  With shm=copy it is over copy_file.c, and its index a copy that it has to refresh.  The
+ * connection is opened when first needed and lives in this thread only.
  *
  * field          changed under
  * mutex          -

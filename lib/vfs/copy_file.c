@@ -171,8 +171,10 @@ copy_shm_unmap(sqlite3_file *file, int delete_flag)
         (void)!lks_shm_copy_end_write(&c->copy);
     lks_shm_copy_clear(&c->copy);
     c->copy.area = NULL;
-    if (c->joined)
+    if (c->joined) {
+        lks_shm_heap_unlock(c->heap, &c->locks, 0, SQLITE_SHM_NLOCK);
         lks_shm_heap_leave(c->heap);
+    }
     c->joined = false;
     if (c->kind == LKS_SHM_COPY)
         rc = below(file)->xShmUnmap(c->real, delete_flag);
@@ -267,7 +269,7 @@ copy_shm_lock(sqlite3_file *file, int offset, int n, int flags)
     struct copy_file *c = of(file);
     if (*c->fork_guard == 0)
         return SQLITE_MISUSE;
-    if (c->copy.area == NULL) /* READONLY_CANTINIT: SQLite makes an index of its own, and only locks */
+    if (c->copy.area == NULL) /* READONLY_CANTINIT: SQLite makes its own, and locks */
         return c->kind == LKS_SHM_HEAP ? SQLITE_IOERR_SHMLOCK : below(file)->xShmLock(c->real, offset, n, flags);
     return (flags & SQLITE_SHM_UNLOCK) != 0 ? unlock_shm(c, offset, n, flags) : lock_shm(c, offset, n, flags);
 }
@@ -279,9 +281,9 @@ copy_shm_barrier(sqlite3_file *file)
     lks_fence();
     if (*c->fork_guard == 0 || c->copy.area == NULL || c->copy.failed)
         return;
-    if ((c->locks.shared | c->locks.exclusive) == 0 && !may_change(c) && lks_shm_copy_is_whole(&c->copy))
-        return; /* C12 */
-    if (lks_shm_copy_acquire(&c->copy) == LOCKSTEP_OK && may_change(c))
+    if ((c->locks.shared | c->locks.exclusive) == 0 && !may_change(c))
+        (void)!lks_shm_copy_look(&c->copy);
+    else if (lks_shm_copy_acquire(&c->copy) == LOCKSTEP_OK && may_change(c))
         (void)!lks_shm_copy_release(&c->copy);
 }
 

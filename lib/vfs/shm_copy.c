@@ -146,12 +146,39 @@ lks_shm_copy_acquire(struct lks_shm_copy *copy)
     return private_region(copy, 0) != NULL ? checked(copy, acquire(copy)) : LOCKSTEP_OK;
 }
 
-bool
-lks_shm_copy_is_whole(const struct lks_shm_copy *copy)
+static bool
+is_whole(const uint32_t *private)
+{
+    return ((const unsigned char *)private)[INITIALIZED_BYTE] != 0 &&
+           memcmp(private + COPY_1, private + COPY_2, 4u * COPY_WORDS) == 0;
+}
+
+/* The checkpoint information, if the header is still what it was. */
+static enum lockstep_status
+look(struct lks_shm_copy *copy)
+{
+    uint32_t head[LKS_INDEX_HEAD_WORDS], *private = copy->regions[0], i;
+    enum lockstep_status status = copy->area->read(copy->area, 0, head, sizeof head);
+    if (status != LOCKSTEP_OK || memcmp(head, copy->shadow, 4u * BACKFILLED) != 0)
+        return status;
+    for (i = BACKFILLED; i < LKS_INDEX_HEAD_WORDS; i++)
+        if (head[i] != copy->shadow[i])
+            private[i] = copy->shadow[i] = head[i];
+    return LOCKSTEP_OK;
+}
+
+enum lockstep_status
+lks_shm_copy_look(struct lks_shm_copy *copy)
 {
     const uint32_t *private = private_region(copy, 0);
-    return private != NULL && ((const unsigned char *)private)[INITIALIZED_BYTE] != 0 &&
-           memcmp(private + COPY_1, private + COPY_2, 4u * COPY_WORDS) == 0;
+    if (private == NULL)
+        return LOCKSTEP_OK;
+    if (!is_whole(private))
+        return lks_shm_copy_acquire(copy);
+    if (private[BACKFILLED] == private[COPY_1 + FRAMES])
+        return LOCKSTEP_OK;
+    lks_fence();
+    return checked(copy, look(copy));
 }
 
 /* ------------------------------------------------------------------------------------------------

@@ -64,9 +64,11 @@
  * C11 nBackfill is read again under READ(i) and before the barrier after which walTryBeginRead() compares the
  *     header: the acquire after the lock is that reading.  The value may be older, never of a newer header.
  * C12 A barrier under no lock at all is walIndexTryHdr's, which has read copy 1 of PRIVATE.  If PRIVATE's
- *     copies are equal nothing is acquired: SQLite takes that header, which may be an old one, and the acquire
- *     under its read lock tells it so.  With an acquire there it would see copy 2 of another header, and to be
- *     sure take WRITE: readers would be in the way of writers, and a reader that may not write gave up.
+ *     copies are equal a header that has changed is not acquired: SQLite takes the old one, and the acquire under
+ *     its read lock tells it so.  Otherwise it would see copy 2 of another header, and to be sure take WRITE:
+ *     readers would be in the way of writers, and a reader that may not write gave up.  If the header is the same,
+ *     the checkpoint information is acquired, for next SQLite looks whether all is written back, and only then is
+ *     the log begun anew (but not if it knows already that all is: that changes with the header).
  *
  * What may be left out: a release where no exclusive lock is dropped (nothing can have been changed); in any
  * other, the hash words if the head did not change, for they lie beyond mxFrame then.
@@ -128,8 +130,8 @@ void lks_shm_copy_init(struct lks_shm_copy *copy, unsigned measure);
 enum lockstep_status lks_shm_copy_map(struct lks_shm_copy *copy, uint32_t region, bool extend,
                                       void volatile **out_memory);
 enum lockstep_status lks_shm_copy_acquire(struct lks_shm_copy *copy);
-/* PRIVATE's header copies are equal, and there: C12. */
-bool lks_shm_copy_is_whole(const struct lks_shm_copy *copy);
+/* What takes the place of an acquire under no lock: C12. */
+enum lockstep_status lks_shm_copy_look(struct lks_shm_copy *copy);
 enum lockstep_status lks_shm_copy_release(struct lks_shm_copy *copy);
 /* The lock WRITE, or EXCLUSIVE of the database, was taken: acquires. */
 enum lockstep_status lks_shm_copy_begin_write(struct lks_shm_copy *copy);

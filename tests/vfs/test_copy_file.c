@@ -181,6 +181,25 @@ START_TEST(a_checkpoint_beside_a_writer_is_not_refused)
 }
 END_TEST
 
+/* C12: a writer finds that another has written all back, and begins the log anew. */
+START_TEST(the_log_is_begun_anew_after_another_s_checkpoint)
+{
+    struct peer peer;
+    sqlite3 *db = open_bare();
+    make(db);
+    peer_start(&peer);
+    check_text(peer_ask(&peer, "open 0 file:a.db"), "");
+    for (int i = 0; i < 10; i++) {
+        must(db, "insert into t(v) values(1)");
+        ck_assert(strncmp(peer_ask(&peer, "sql 0 pragma wal_checkpoint(passive)"), "0|", 2) == 0);
+    }
+    ck_assert_uint_eq(word_of_index(4), 1);
+    close_db(db);
+    check_text(peer_ask(&peer, "sql 0 select count(*) from t"), "10");
+    peer_exit(&peer);
+}
+END_TEST
+
 /* A release before READ(i) is dropped: without the mark the frames after our snapshot would be written back. */
 START_TEST(a_reader_s_mark_holds_others_checkpoints_back)
 {
@@ -449,6 +468,7 @@ make_suite(void)
     tcase_add_test(with, commits_are_seen_both_ways_and_stale_snapshots_refused);
     tcase_add_test(with, the_queue_refuses_a_stale_snapshot_at_once);
     tcase_add_test(with, a_checkpoint_beside_a_writer_is_not_refused);
+    tcase_add_test(with, the_log_is_begun_anew_after_another_s_checkpoint);
     tcase_add_test(with, a_reader_s_mark_holds_others_checkpoints_back);
     tcase_add_test(with, a_log_of_many_regions_is_read_and_written_by_either);
     tcase_add_test(with, a_dead_writer_s_entries_are_cleared);

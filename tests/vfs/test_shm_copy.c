@@ -394,6 +394,31 @@ START_TEST(while_it_writes_its_hash_words_are_left_alone)
 }
 END_TEST
 
+/* C12: SQLite has read copy 1 by then. */
+START_TEST(without_a_lock_the_header_stays_and_what_is_written_back_is_seen)
+{
+    begin(10);
+    memset(shared.words + 3, 1, 4); /* isInit */
+    memset(shared.words + 15, 1, 4);
+    ck_assert_int_eq(lks_shm_copy_acquire(&copy), LOCKSTEP_OK);
+    shared.words[BACKFILLED] = 10;
+    ck_assert_int_eq(lks_shm_copy_look(&copy), LOCKSTEP_OK);
+    ck_assert_uint_eq(private[BACKFILLED], 10);
+    (void)events();
+    ck_assert_int_eq(lks_shm_copy_look(&copy), LOCKSTEP_OK);
+    check_text(events(), "");
+    shared.words[BACKFILLED] = private[BACKFILLED] = copy.shadow[BACKFILLED] = 0;
+    commit_of_another();
+    ck_assert_int_eq(lks_shm_copy_look(&copy), LOCKSTEP_OK);
+    ck_assert_uint_eq(private[FRAMES], 10);
+    ck_assert_uint_eq(private[COPY_2 + FRAMES], 10);
+    ck_assert_int_eq(lks_shm_copy_acquire(&copy), LOCKSTEP_OK);
+    ck_assert_uint_eq(private[FRAMES], 11);
+    ck_assert_uint_eq(private[WORD_OF_FRAME(11)], 77);
+    lks_shm_copy_clear(&copy);
+}
+END_TEST
+
 START_TEST(what_fails_once_has_failed_for_good)
 {
     begin(10);
@@ -482,6 +507,7 @@ make_suite(void)
     tcase_add_test(alone, after_a_reset_the_first_region_is_published_whole);
     tcase_add_test(alone, who_makes_the_first_region_publishes_it);
     tcase_add_test(alone, while_it_writes_its_hash_words_are_left_alone);
+    tcase_add_test(alone, without_a_lock_the_header_stays_and_what_is_written_back_is_seen);
     tcase_add_test(alone, what_fails_once_has_failed_for_good);
     tcase_add_test(alone, a_word_is_never_seen_in_part);
     return suite;
