@@ -22,6 +22,9 @@ static const struct bench_workload *const workloads[] = {
     &bench_workload_wal_full,   &bench_workload_wal_full_many,
     &bench_workload_wal_normal_many, &bench_workload_wal_normal_tail,
     &bench_workload_wal_read,
+    &bench_workload_shm_read,
+    &bench_workload_shm_write,
+    &bench_workload_shm_write_many,
 };
 
 #define WORKLOADS (sizeof(workloads) / sizeof(workloads[0]))

@@ -30,6 +30,8 @@ uri_of(const struct bench_job *job, const char *vfs)
     sqlite3_str_appendf(uri, "?vfs=%s", vfs);
     if (job->side.kind == BENCH_LOCKSTEP && job->side.durability[0] != '\0')
         sqlite3_str_appendf(uri, "&durability=%s", job->side.durability);
+    if (job->side.kind == BENCH_LOCKSTEP && job->side.shm[0] != '\0')
+        sqlite3_str_appendf(uri, "&shm=%s", job->side.shm);
     return sqlite3_str_finish(uri);
 }
 

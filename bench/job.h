@@ -26,6 +26,7 @@ struct bench_side {
     char journal_mode[8]; /* of the file, as PRAGMA journal_mode prints it */
     char synchronous[8];  /* for PRAGMA synchronous; empty leaves it */
     char durability[8];   /* for the URI of a Lockstep connection */
+    char shm[24];         /* the same, and what may follow it */
 };
 
 enum bench_role {

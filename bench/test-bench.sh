@@ -72,7 +72,7 @@ holds "$(json '$.workloads[0].sides[0].latency_ns.count') = 100" "a paced run"
 # Every workload on Lockstep; each checks its database.
 run 0 --json --rounds 1 --duration 0.3
 [ "$("$sqlite3" :memory: "SELECT count(*) FROM json_each(readfile('$tmp/out'), '$.workloads')
-    WHERE json_extract(value, '$.complete') = 1")" = 13 ] || fail "not all workloads ran to their end"
+    WHERE json_extract(value, '$.complete') = 1")" = 16 ] || fail "not all workloads ran to their end"
 
 left=$(find "$tmp" -mindepth 1 ! -name out ! -name err)
 [ -z "$left" ] || fail "left behind: $left"

@@ -34,6 +34,9 @@ extern const struct bench_workload bench_workload_wal_full_many;
 extern const struct bench_workload bench_workload_wal_normal_many;
 extern const struct bench_workload bench_workload_wal_normal_tail;
 extern const struct bench_workload bench_workload_wal_read;
+extern const struct bench_workload bench_workload_shm_read;
+extern const struct bench_workload bench_workload_shm_write;
+extern const struct bench_workload bench_workload_shm_write_many;
 
 /* The sides that several workloads compare. */
 extern const struct bench_side bench_side_wal_off;

@@ -303,6 +303,7 @@ work(struct checkpointer *c)
         if (c->mend)
             c->mend = !lks_keeper_mend(&c->keeper);
         sync_if_due(c);
+        lks_keeper_refresh(&c->keeper);
         if (is_pass_due(c, lks_clock_ns()))
             lks_keeper_pass(&c->keeper);
         else
@@ -495,7 +496,7 @@ destroy(struct lockstep_db *db)
 }
 
 enum lockstep_status
-lks_checkpoint_prepare(struct lockstep_db *db)
+lks_checkpoint_prepare(struct lockstep_db *db, enum lks_shm_kind shm)
 {
     enum lockstep_status status = LOCKSTEP_OK;
     pthread_condattr_t monotonic;
@@ -509,7 +510,7 @@ lks_checkpoint_prepare(struct lockstep_db *db)
         goto unlock;
     }
     c->db = db;
-    lks_keeper_init(&c->keeper, db);
+    lks_keeper_init(&c->keeper, db, shm);
     lks_mutex_init(&c->mutex, LKS_RANK_WORKER);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);

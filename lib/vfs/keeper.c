@@ -28,9 +28,9 @@
 #define MEND_BYTES 65536
 
 void
-lks_keeper_init(struct lks_keeper *k, struct lockstep_db *db)
+lks_keeper_init(struct lks_keeper *k, struct lockstep_db *db, enum lks_shm_kind shm)
 {
-    *k = (struct lks_keeper){.db = db};
+    *k = (struct lks_keeper){.db = db, .shm = shm};
     lks_place_init(&k->place, 0);
 }
 
@@ -44,7 +44,7 @@ lks_keeper_close(struct lks_keeper *k)
     if (k->connection != NULL)
         (void)sqlite3_close(k->connection);
     k->connection = NULL;
-    k->log = NULL;
+    k->main = k->log = NULL;
     k->index = NULL;
 }
 
@@ -62,19 +62,30 @@ find_files(struct lks_keeper *k)
     /* Mapped already: this only tells where. */
     if (main->pMethods->xShmMap(main, 0, 32768, 0, &index) != SQLITE_OK || index == NULL)
         return false;
+    k->main = main;
     k->index = index;
     return true;
+}
+
+void
+lks_keeper_refresh(struct lks_keeper *k)
+{
+    if (k->shm != LKS_SHM_NATIVE && k->main != NULL)
+        lks_copy_file_refresh(k->main);
 }
 
 bool
 lks_keeper_open(struct lks_keeper *k)
 {
+    sqlite3_vfs *vfs;
     int rc;
     if (k->connection != NULL)
         return true;
+    vfs = lks_copy_vfs(k->shm);
+    if (vfs == NULL)
+        return false;
     rc = sqlite3_open_v2(k->db->path, &k->connection,
-                         SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE,
-                         lks_vfs_parent()->zName);
+                         SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE, vfs->zName);
     /* Its checkpoints sync; it makes none by itself; and it has read, so that the log is open. */
     if (rc == SQLITE_OK)
         rc = sqlite3_exec(k->connection,
@@ -214,6 +225,7 @@ static void
 finish_as_owner(struct lks_keeper *k)
 {
     LKS_CRASH_POINT("checkpoint:writer");
+    lks_keeper_refresh(k);
     if (!wait_for_committers(k))
         return;
     if (run_checkpoint(k, SQLITE_CHECKPOINT_PASSIVE) == SQLITE_OK && lks_log_backlog(k->index) == 0 &&

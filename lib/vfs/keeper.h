@@ -8,8 +8,8 @@
  *                for a reader;
  *   mending      a log that was poisoned is written anew, byte for byte.
  *
- * SQLite's table of inodes knows of the connection, and closing it drops no lock of the process.  It is opened when
- * first needed.  Who does this, and when, is checkpoint.c's.
+ * SQLite's table of inodes knows of the connection, and closing it drops no lock of the process.  With shm=copy it is over
+ * copy_file.c, and its index a copy that it has to refresh.  It is opened when first needed.  Who does this, and when, is checkpoint.c's.
  *
  * All is used by one thread: the checkpointer's, or, while there is none, the caller of lockstep_run().
  */
@@ -24,8 +24,9 @@
 
 struct lks_keeper {
     struct lockstep_db *db;
+    enum lks_shm_kind shm; /* of the process's first connection */
     sqlite3 *connection;
-    sqlite3_file *log;
+    sqlite3_file *main, *log;
     volatile uint32_t *index;
     struct lks_place place;
     uint64_t not_before_ns; /* the next pass */
@@ -34,12 +35,15 @@ struct lks_keeper {
     uint64_t back_off_ns;
 };
 
-void lks_keeper_init(struct lks_keeper *k, struct lockstep_db *db);
+void lks_keeper_init(struct lks_keeper *k, struct lockstep_db *db, enum lks_shm_kind shm);
 /* False: it cannot be had now.  Once open it stays so. */
 bool lks_keeper_open(struct lks_keeper *k);
 void lks_keeper_close(struct lks_keeper *k);
 
 /* The following want it open. */
+
+/* Where the index is a copy: as others have it now. */
+void lks_keeper_refresh(struct lks_keeper *k);
 
 /* A lks_groupsync_fn. */
 enum lockstep_status lks_keeper_sync(void *keeper);

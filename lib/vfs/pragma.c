@@ -119,6 +119,8 @@ wait_ticket(struct lks_file *file, char **words)
     return wait_code(file, words, (uint64_t)ticket);
 }
 
+static const char *const shm_names[] = {"native", "copy", "heap"};
+
 /* What only a log has; "" in store mode.  From sqlite3_mprintf(). */
 static char *
 wal_status(struct lks_file *file, const struct lockstep_db_info *i)
@@ -127,9 +129,9 @@ wal_status(struct lks_file *file, const struct lockstep_db_info *i)
     char *text;
     if (!i->wal)
         return sqlite3_mprintf("");
-    text = sqlite3_mprintf(",\"wal_frames\":%u,\"wal_backfilled\":%u,\"wal_bytes\":%llu,\"checkpoints\":%llu,"
+    text = sqlite3_mprintf(",\"shm\":\"%s\",\"wal_frames\":%u,\"wal_backfilled\":%u,\"wal_bytes\":%llu,\"checkpoints\":%llu,"
                            "\"syncs\":%llu,\"sync_failed\":%u",
-                           i->wal_frames, i->wal_backfilled, i->wal_bytes, i->checkpoints, i->syncs,
+                           shm_names[file->uri.shm], i->wal_frames, i->wal_backfilled, i->wal_bytes, i->checkpoints, i->syncs,
                            i->sync_failed);
     if (text != NULL && lks_wal_holder(file, &holder))
         text = sqlite3_mprintf("%z,\"held_back_by\":{\"pid\":%d,\"program\":\"%w\",\"frame\":%u,\"since_s\":%.3f}",

@@ -746,7 +746,10 @@ lks_store_file_open(sqlite3_vfs *vfs, const char *name, struct lks_file *f, int 
     memset(f, 0, sizeof *f);
     f->real = (sqlite3_file *)(f + 1);
     f->real->pMethods = NULL;
-    rc = lks_vfs_parent()->xOpen(lks_vfs_parent(), name, f->real, flags, &given);
+    lks_uri_parse(name, &f->uri);
+    rc = f->uri.shm != LKS_SHM_NATIVE
+             ? lks_copy_file_open(f->uri.shm, name, f->real, flags, &given)
+             : lks_vfs_parent()->xOpen(lks_vfs_parent(), name, f->real, flags, &given);
     if (rc != SQLITE_OK)
         return rc;
     f->name = name;
@@ -756,7 +759,6 @@ lks_store_file_open(sqlite3_vfs *vfs, const char *name, struct lks_file *f, int 
     f->readonly = (given & SQLITE_OPEN_READONLY) != 0;
     f->fork_guard = lks_map_fork_guard();
     f->synchronous = default_synchronous();
-    lks_uri_parse(name, &f->uri);
     pthread_mutex_init(&f->sleep_mutex, NULL);
     f->base.pMethods = &lks_store_file_methods;
     lks_files_add(f);

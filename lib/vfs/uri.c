@@ -55,6 +55,19 @@ flag(const char *name, const char *key, bool otherwise)
     return value != 0;
 }
 
+/* Never less than asked for: where memory cannot be mapped shared, native fails by itself. */
+static bool
+shm_copy(const char *name)
+{
+    const char *word = sqlite3_uri_parameter(name, "shm");
+    if (word == NULL || sqlite3_stricmp(word, "native") == 0)
+        return false;
+    if (sqlite3_stricmp(word, "copy") == 0)
+        return true;
+    sqlite3_log(SQLITE_WARNING, "lockstep: shm=%s is none of native, copy; ignored", word);
+    return false;
+}
+
 void
 lks_uri_parse(const char *name, struct lks_uri *out_uri)
 {
@@ -74,6 +87,9 @@ lks_uri_parse(const char *name, struct lks_uri *out_uri)
     out_uri->options.override_fs = flag(name, "unsafe_fs", false);
     out_uri->options.no_worker = !flag(name, "worker", true);
     out_uri->options.single_process = !flag(name, "multi_process", true);
+    out_uri->shm = !shm_copy(name)                  ? LKS_SHM_NATIVE
+                   : out_uri->options.single_process ? LKS_SHM_HEAP
+                                                     : LKS_SHM_COPY;
     word = sqlite3_uri_parameter(name, "checkpoint");
     out_uri->checkpoint_off = word != NULL && !sqlite3_uri_boolean(name, "checkpoint", 1);
     out_uri->log_limit = (uint64_t)number(name, "wal_limit", 0, (sqlite3_int64)1 << 40);

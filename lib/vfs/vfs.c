@@ -261,7 +261,7 @@ lks_vfs_fill(sqlite3_vfs *vfs, const char *name)
     *vfs = (sqlite3_vfs){
         .iVersion = 3,
         .pNext = vfs->pNext, /* SQLite's, if it is registered */
-        .szOsFile = max((int)sizeof(struct lks_file),
+        .szOsFile = max((int)sizeof(struct lks_file) + lks_copy_file_bytes(),
                         max(lks_journal_file_bytes(), lks_wal_file_bytes())) +
                     parent_vfs->szOsFile,
         .mxPathname = parent_vfs->mxPathname,
@@ -377,6 +377,8 @@ lks_vfs_unregister(void)
     if (lks_files_find(not_async, NULL))
         return SQLITE_BUSY;
     lks_vfs_drop_parent(LKS_VFS_LOCKSTEP);
+    if (parent_users == 0)
+        lks_copy_vfs_unregister();
     lks_tables_nowhere();
     return sqlite3_vfs_unregister(&lockstep_vfs);
 }

@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "store/transaction.h"
+#include "vfs/copy_file.h"
 #include "vfs/sqlite.h"
 #include "vfs/wal.h"
 
@@ -26,11 +27,12 @@ struct lks_uri {
     struct lockstep_options options;
     int durability;
     uint32_t lock_wait_ms;
+    enum lks_shm_kind shm;
     bool checkpoint_off;
     uint64_t log_limit; /* 0: leave as it is */
 };
 
-/* A main database file.  SQLite allocates it, the parent's file follows it. */
+/* A main database file.  SQLite allocates it, the parent's file follows it; with shm=copy, that of copy_file.c over it. */
 struct lks_file {
     sqlite3_file base;
     sqlite3_file *real;

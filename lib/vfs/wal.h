@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "coord/queue.h"
+#include "vfs/copy_file.h"
 #include "vfs/sqlite.h"
 
 struct lks_file;
@@ -67,7 +68,7 @@ struct lks_wal {
     bool foreign_main;   /* the connection's main database is another VFS's: see wal_file.c */
     uint64_t retry_ns;   /* when to try again */
     sqlite3_file *log;   /* the parent's file of the `-wal` that SQLite has open, else NULL */
-    volatile uint32_t *index; /* the beginning of the wal-index, while it is mapped */
+    volatile uint32_t *index; /* the beginning of the wal-index, while it is mapped; with shm=copy our copy */
 
     /* Locks of the wal-index that this connection has: a bit each. */
     uint32_t shared, exclusive;
@@ -100,6 +101,8 @@ struct lks_wal {
 };
 
 /* wal_attach.c */
+/* The index as others have it now, where it is a copy (shm=copy); else as ever. */
+void lks_wal_refresh(struct lks_file *f);
 void lks_wal_attach(struct lks_file *f);
 void lks_wal_detach(struct lks_file *f);
 /* xLock(EXCLUSIVE) of a file that is not in store mode. */
@@ -147,7 +150,7 @@ int32_t lks_wal_outsider(struct lks_file *f);
 /* checkpoint.c */
 extern const struct lks_database_hooks lks_checkpoint_hooks;
 /* db->store of this mode, made once. */
-enum lockstep_status lks_checkpoint_prepare(struct lockstep_db *db);
+enum lockstep_status lks_checkpoint_prepare(struct lockstep_db *db, enum lks_shm_kind shm);
 /* The log has grown: rings if it is time to write back.  `lags`: a commit of ours is left to the background to sync. */
 void lks_checkpoint_notice(struct lockstep_db *db, const volatile uint32_t *index, bool lags);
 /* Starts the process's thread if nobody else's is at work. */

@@ -54,6 +54,13 @@ has_foreign_main(struct lks_file *f)
     return !lks_files_find(is_main, &search);
 }
 
+void
+lks_wal_refresh(struct lks_file *f)
+{
+    if (f->uri.shm != LKS_SHM_NATIVE && f->wal.index != NULL)
+        lks_copy_file_refresh(f->real);
+}
+
 static enum lockstep_status
 join(struct lks_file *f)
 {
@@ -63,7 +70,7 @@ join(struct lks_file *f)
         f->db = NULL;
         return status;
     }
-    status = f->db->readonly ? LOCKSTEP_READONLY : lks_checkpoint_prepare(f->db);
+    status = f->db->readonly ? LOCKSTEP_READONLY : lks_checkpoint_prepare(f->db, f->uri.shm);
     if (status == LOCKSTEP_OK)
         status = lks_attach(f->db, false);
     if (status == LOCKSTEP_OK)

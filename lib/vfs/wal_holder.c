@@ -110,6 +110,7 @@ lks_wal_holder(struct lks_file *f, struct lks_wal_holder *out_holder)
     bool found;
     if (!f->wal.attached || f->wal.index == NULL)
         return false;
+    lks_wal_refresh(f);
     found = oldest_shown(f, &holder);
     oldest_stock(f, &found, &holder);
     if (!found || holder.frame >= lks_wal_index_word(f->wal.index, LKS_INDEX_MAX_FRAME))

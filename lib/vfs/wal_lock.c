@@ -120,6 +120,7 @@ lock_write(struct lks_file *f)
         return parent_lock(f, LKS_WAL_WRITE, 1, LOCK_EXCLUSIVE);
     if (lks_groupsync_poisoned(f->db) != 0)
         return SQLITE_IOERR_FSYNC;
+    lks_wal_refresh(f);
     if (reads && is_stale(wal)) {
         lks_wait_refused(f);
         return SQLITE_BUSY_SNAPSHOT;
@@ -129,6 +130,7 @@ lock_write(struct lks_file *f)
         lks_wait_refused(f);
         return SQLITE_BUSY;
     }
+    lks_wal_refresh(f);
     if (reads && is_stale(wal)) {
         lks_queue_unlock(f->db);
         lks_wait_refused(f);
@@ -177,6 +179,17 @@ unlock_write(struct lks_file *f)
     return rc;
 }
 
+static bool
+write_is_free(struct lks_file *f)
+{
+    if (f->uri.shm != LKS_SHM_NATIVE)
+        return lks_copy_file_write_is_free(f->real);
+    if (parent_lock(f, LKS_WAL_WRITE, 1, LOCK_EXCLUSIVE) != SQLITE_OK)
+        return false;
+    (void)parent_lock(f, LKS_WAL_WRITE, 1, UNLOCK_EXCLUSIVE);
+    return true;
+}
+
 bool
 lks_wal_probe(struct lks_file *f, uint64_t end_ns)
 {
@@ -188,10 +201,8 @@ lks_wal_probe(struct lks_file *f, uint64_t end_ns)
         /* Keeps the reservation. */
         if (lks_conn_wait(f->conn, 0) != LOCKSTEP_OK)
             return true; /* it has passed on: back into the queue */
-        if (parent_lock(f, LKS_WAL_WRITE, 1, LOCK_EXCLUSIVE) == SQLITE_OK) {
-            (void)parent_lock(f, LKS_WAL_WRITE, 1, UNLOCK_EXCLUSIVE);
+        if (write_is_free(f))
             return true;
-        }
     }
 }
 

@@ -478,7 +478,7 @@ static bool
 is_elsewhere(const char *point)
 {
     static const char *const prefixes[] = {"wal:", "groupsync:", "checkpoint:", "queue:returned", "blocklist:",
-                                           "work:", "share:", "private:", "shorten:", "meta:"};
+                                           "work:", "share:", "private:", "shorten:", "meta:", "shm:"};
     size_t i;
     for (i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++)
         if (strncmp(point, prefixes[i], strlen(prefixes[i])) == 0)

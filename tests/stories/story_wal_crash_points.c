@@ -70,11 +70,11 @@ died(struct scene *s)
 
 /* The victim is the checkpointer and a writer, beside another writer and an idle survivor. */
 static bool
-crowd(struct scene *s)
+crowd_with(struct scene *s, const char *parameters)
 {
     bool dead;
     found(s);
-    s->victim = stage_enter(&s->stage, 2, "&max_lag=20");
+    s->victim = stage_enter(&s->stage, 2, parameters);
     actor_must(s->victim, "transact a 5");
     s->survivor = stage_enter(&s->stage, 3, "");
     s->helper = stage_enter(&s->stage, 4, "");
@@ -93,6 +93,19 @@ crowd(struct scene *s)
     ck_assert_msg(actor_hear(s->helper) == 0, "%s: the helper: %s", s->when, actor_text(s->helper));
     ck_assert_int_eq(actor_hear(s->helper), 0);
     return dead;
+}
+
+static bool
+crowd(struct scene *s)
+{
+    return crowd_with(s, "&max_lag=20");
+}
+
+/* The victim has a copy of the wal-index that the others have mapped. */
+static bool
+copier(struct scene *s)
+{
+    return crowd_with(s, "&max_lag=20&shm=copy");
 }
 
 /* The victim is the first to connect, and the last to leave. */
@@ -214,14 +227,15 @@ beside_stopped_worker(struct scene *s)
     return dead;
 }
 
-static bool (*const scenes[])(struct scene *) = {crowd,     alone,        lagging,  broken_disk,
-                                                 beside_stock, take_over, beside_stopped_worker};
+static bool (*const scenes[])(struct scene *) = {crowd,       copier,       alone,     lagging,
+                                                 broken_disk, beside_stock, take_over, beside_stopped_worker};
 #define SCENES (sizeof scenes / sizeof scenes[0])
 
 static const struct {
     const char *prefix;
     bool (*scene)(struct scene *);
 } points_of_a_log[] = {
+    {"shm:", copier},
     {"wal:", crowd},           {"groupsync:poisoned", broken_disk}, {"groupsync:", crowd},
     {"checkpoint:late", beside_stopped_worker},
     {"checkpoint:deputy", beside_stopped_worker},
