@@ -12,6 +12,9 @@
  *      next waiter takes leadership over; two syncs at once do no harm.  On a slow disk, where the last sync took
  *      LKS_GROUPSYNC_SLOW_NS or more, it does so after half of that time: who has just missed a sync need not wait for
  *      its end, and not more than a few are under way.
+ * Before it sleeps a waiter gives the processor away and looks again, some times, if the last sync took less than
+ * LKS_GROUPSYNC_FAST_NS: to sleep and to be woken costs as much.
+ *
  * Nobody waits to gather others: those who come while a sync runs share the next one.  They are let sleep on, but for
  * one, who leads it: sleepers are of 32 kinds by their tickets, and the bell is rung for the kinds that were covered.
  *

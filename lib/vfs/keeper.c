@@ -131,6 +131,14 @@ is_beyond_limit(const struct lks_keeper *k)
     return log_bytes(k) > log_limit(k);
 }
 
+/* Half-way to its limit the log is to begin anew, though the rest is long and writers have to wait for it. */
+static bool
+is_long(const struct lks_keeper *k)
+{
+    uint64_t frame = LKS_FRAME_HEADER_BYTES + lks_wal_index_page(k->index);
+    return lks_log_frames(k->index) * frame > log_limit(k) / 2 || is_beyond_limit(k);
+}
+
 /* The faster the log grows the more is written back at once: pages that were written again are written once. */
 static void
 adapt(struct lks_keeper *k, uint32_t frames)
@@ -259,8 +267,7 @@ lks_keeper_pass(struct lks_keeper *k)
         rc = run_checkpoint(k, SQLITE_CHECKPOINT_PASSIVE);
         rest = lks_log_backlog(k->index);
     } while (rc == SQLITE_OK && rest > SHORT_REST && rest < last / 2 && ++rounds < ROUNDS_MOST);
-    /* A log beyond its limit is not to grow on for the sake of a short wait. */
-    if (rc == SQLITE_OK && (rest < lks_log_wanted(&k->db->shm->state) || is_beyond_limit(k)))
+    if (rc == SQLITE_OK && (rest <= SHORT_REST || is_long(k)))
         finish(k);
     adapt(k, before);
     /* No progress: a reader or another checkpoint is in the way, or the disk fails.  Do not spin. */

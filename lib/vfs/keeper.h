@@ -3,13 +3,14 @@
  *
  *   sync         for those who do not wait;
  *   a pass       writes frames back: PASSIVE, which makes nobody wait.  Writers that go on meanwhile keep the log from
- *                being reset, so the rest, by then short, is written back as the owner of WRITER: the next writer finds
- *                all written back and begins anew.  A file beyond its limit is then truncated, unless that would wait
- *                for a reader;
+ *                being reset, so the rest, when it is short or the log half as long as it may be, is written back as
+ *                the owner of WRITER: the next writer finds all written back and begins anew.  A file beyond its limit
+ *                is then truncated, unless that would wait for a reader;
  *   mending      a log that was poisoned is written anew, byte for byte.
  *
- * SQLite's table of inodes knows of the connection, and closing it drops no lock of the process.  With shm=copy it is over
- * copy_file.c, and its index a copy that it has to refresh.  It is opened when first needed.  Who does this, and when, is checkpoint.c's.
+ * SQLite's table of inodes knows of the connection, and closing it drops no lock of the process.  With shm=copy it is
+ * over copy_file.c, and its index a copy that it has to refresh.  It is opened when first needed.  Who does this, and
+ * when, is checkpoint.c's.
  *
  * All is used by one thread: the checkpointer's, or, while there is none, the caller of lockstep_run().
  */

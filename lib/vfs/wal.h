@@ -15,6 +15,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "coord/queue.h"
 #include "vfs/copy_file.h"
@@ -53,6 +54,17 @@ lks_wal_index_word(const volatile uint32_t *index, unsigned word)
 {
     return __atomic_load_n(&index[word], __ATOMIC_RELAXED);
 }
+
+/* Bytes of a page, and of the header before each page in the log. */
+static inline uint32_t
+lks_wal_index_page(const volatile uint32_t *index)
+{
+    uint32_t word = lks_wal_index_word(index, LKS_INDEX_PAGE_SIZE);
+    uint16_t half[2];
+    memcpy(half, &word, sizeof half);
+    return (half[1] & 0xfe00u) + ((half[1] & 1u) << 16); /* 1 stands for 65536 */
+}
+#define LKS_FRAME_HEADER_BYTES 24
 
 /* A header is known by its checksum. */
 struct lks_wal_snapshot {

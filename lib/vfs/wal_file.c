@@ -28,7 +28,6 @@
 #include "vfs/vfs.h"
 
 #define LOG_HEADER_BYTES 32
-#define FRAME_HEADER_BYTES 24
 
 struct wal_file {
     sqlite3_file base;
@@ -65,25 +64,20 @@ real_write(struct wal_file *w, const void *buf, int amount, sqlite3_int64 offset
 static sqlite3_int64
 log_end(const struct lks_wal *wal)
 {
-    uint16_t half[2];
-    uint32_t word, page;
     if (wal->log_end != 0)
         return wal->log_end;
-    word = lks_wal_index_word(wal->index, LKS_INDEX_PAGE_SIZE);
-    memcpy(half, &word, sizeof half);
-    page = (half[1] & 0xfe00u) + ((half[1] & 1u) << 16);
     return LOG_HEADER_BYTES + (sqlite3_int64)lks_wal_index_word(wal->index, LKS_INDEX_MAX_FRAME) *
-                                  (FRAME_HEADER_BYTES + page);
+                                  (LKS_FRAME_HEADER_BYTES + lks_wal_index_page(wal->index));
 }
 
 static bool
 keep_header(struct wal_file *w, const void *buf, int amount, sqlite3_int64 offset)
 {
     const struct lks_wal *wal = &w->main->wal;
-    if (amount != FRAME_HEADER_BYTES || !wal->attached || !wal->owns_writer || offset != log_end(wal) ||
+    if (amount != LKS_FRAME_HEADER_BYTES || !wal->attached || !wal->owns_writer || offset != log_end(wal) ||
         w->frame == NULL)
         return false;
-    memcpy(w->frame, buf, FRAME_HEADER_BYTES);
+    memcpy(w->frame, buf, LKS_FRAME_HEADER_BYTES);
     w->kept_at = offset;
     return true;
 }
@@ -94,7 +88,7 @@ write_kept(struct wal_file *w)
 {
     sqlite3_int64 at = w->kept_at;
     w->kept_at = 0;
-    return at == 0 ? SQLITE_OK : real_write(w, w->frame, FRAME_HEADER_BYTES, at);
+    return at == 0 ? SQLITE_OK : real_write(w, w->frame, LKS_FRAME_HEADER_BYTES, at);
 }
 
 /* The page of the header that is kept: both in one. */
@@ -103,8 +97,8 @@ write_frame(struct wal_file *w, const void *page, int amount)
 {
     sqlite3_int64 at = w->kept_at;
     w->kept_at = 0;
-    memcpy(w->frame + FRAME_HEADER_BYTES, page, (size_t)amount);
-    return real_write(w, w->frame, FRAME_HEADER_BYTES + amount, at);
+    memcpy(w->frame + LKS_FRAME_HEADER_BYTES, page, (size_t)amount);
+    return real_write(w, w->frame, LKS_FRAME_HEADER_BYTES + amount, at);
 }
 
 /* For the next frame; without it headers are written by themselves. */
@@ -112,13 +106,13 @@ static void
 make_room(struct wal_file *w, int page_bytes)
 {
     unsigned char *frame;
-    if (page_bytes + FRAME_HEADER_BYTES <= w->frame_bytes)
+    if (page_bytes + LKS_FRAME_HEADER_BYTES <= w->frame_bytes)
         return;
-    frame = realloc(w->frame, (size_t)page_bytes + FRAME_HEADER_BYTES);
+    frame = realloc(w->frame, (size_t)page_bytes + LKS_FRAME_HEADER_BYTES);
     if (frame == NULL)
         return;
     w->frame = frame;
-    w->frame_bytes = page_bytes + FRAME_HEADER_BYTES;
+    w->frame_bytes = page_bytes + LKS_FRAME_HEADER_BYTES;
 }
 
 /* ------------------------------------------------------------------------------------------------
@@ -149,14 +143,14 @@ wal_write(sqlite3_file *file, const void *buf, int amount, sqlite3_int64 offset)
 {
     struct wal_file *w = of(file);
     struct lks_wal *wal = &w->main->wal;
-    bool page = w->kept_at != 0 && offset == w->kept_at + FRAME_HEADER_BYTES;
+    bool page = w->kept_at != 0 && offset == w->kept_at + LKS_FRAME_HEADER_BYTES;
     int rc = SQLITE_OK;
     if (forked(w))
         return SQLITE_MISUSE;
     wal->written = true;
     wal->synced = false;
     wal->header_last = offset == 0 && amount == LOG_HEADER_BYTES;
-    if (page && amount + FRAME_HEADER_BYTES <= w->frame_bytes) {
+    if (page && amount + LKS_FRAME_HEADER_BYTES <= w->frame_bytes) {
         rc = write_frame(w, buf, amount);
     } else {
         rc = write_kept(w);

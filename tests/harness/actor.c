@@ -220,6 +220,21 @@ actor_halted(struct actor *actor)
     ck_assert_msg(WIFSTOPPED(status), "actor %u ended instead of stopping", actor->account);
 }
 
+bool
+actor_halts(struct actor *actor)
+{
+    int status;
+    do {
+        pid_t pid = waitpid(actor->pid, &status, WNOHANG | WUNTRACED);
+        ck_assert_int_ge(pid, 0);
+        if (pid == actor->pid) {
+            ck_assert_msg(WIFSTOPPED(status), "actor %u ended instead of stopping", actor->account);
+            return true;
+        }
+    } while (!actor_answers(actor, 5));
+    return false;
+}
+
 void
 actor_stop(struct actor *actor)
 {

@@ -66,6 +66,8 @@ unsigned actor_account(const struct actor *actor);
 void actor_stop(struct actor *actor);
 /* Waits until it has stopped by itself. */
 void actor_halted(struct actor *actor);
+/* Waits until it has stopped by itself, or has answered: false. */
+bool actor_halts(struct actor *actor);
 void actor_continue(struct actor *actor);
 void actor_kill(struct actor *actor);
 /* Waits for its end; returns the signal that ended it, 0 for an exit. */

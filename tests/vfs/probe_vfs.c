@@ -270,6 +270,8 @@ probe_shm_lock(sqlite3_file *file, int offset, int n, int flags)
 {
     int rc = of(file)->real->pMethods->xShmLock(of(file)->real, offset, n, flags);
     bool lock = (flags & SQLITE_SHM_LOCK) != 0;
+    if (lock && (flags & SQLITE_SHM_EXCLUSIVE) != 0 && offset >= 4 && n == 1)
+        totals['m']++;
     if (rc == SQLITE_OK && (flags & SQLITE_SHM_EXCLUSIVE) != 0) {
         if (offset == 1 && n == 1)
             of(file)->checkpoints = lock;

@@ -16,7 +16,7 @@
 void probe_register(void);
 /* What happened since the last call, by the calling thread only; good until the next call. */
 const char *probe_events(void);
-/* How often a letter happened in this process, by any thread. */
+/* How often a letter happened in this process, by any thread; or m: the attempts to move a read mark on. */
 unsigned probe_total(char event);
 
 /* Writes to logs, of any database, that no sync of that log has followed. */

@@ -80,6 +80,7 @@ START_TEST(nothing_of_the_index_is_mapped)
     time_t end = time(NULL) + 20;
     make(db);
     must(db, "pragma synchronous=normal");
+    sqlite3_busy_timeout(db, 5000);
     /* Until the checkpointer has worked, whose connection has a copy of its own. */
     while (info(db).checkpoints < 2 && time(NULL) < end)
         must(db, "insert into t(v, pad) values(1, randomblob(3000))");

@@ -1,0 +1,147 @@
+/*
+ * What a commit in WAL mode writes and locks: a frame is one write, whatever SQLite makes of it, and the log is as stock
+ * SQLite would have it, to the last checksum; a read mark that is near enough is not moved on.
+ *
+ * Made to fail by: never keeping a frame's header (two writes); keeping those that are written anew for a changed checksum
+ * (who reads the log without its index finds it end there); moving on every mark, or none.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vfs/probe_vfs.h"
+#include "vfs/vfstest.h"
+
+static sqlite3 *
+make(int page_size)
+{
+    sqlite3 *db;
+    probe_register();
+    ck_assert_int_eq(lockstep_initialize("probe", 0), SQLITE_OK);
+    db = open_ours("a.db", "worker=off");
+    must(db, "pragma page_size = %d", page_size);
+    check_text(must(db, "pragma journal_mode = wal"), "wal");
+    must(db, "create table t(k integer primary key, v); insert into t values(1, 0)");
+    (void)probe_events();
+    return db;
+}
+
+static void
+left_clean(void)
+{
+    ck_assert(!file_exists("a.db-wal"));
+    ck_assert(!file_exists("a.db-shm"));
+    ck_assert(!file_exists("a.db-lockstep"));
+}
+
+START_TEST(a_frame_is_one_write)
+{
+    sqlite3 *db = make(4096);
+    int i;
+    for (i = 0; i < 3; i++) {
+        must(db, "update t set v = %d", i + 1);
+        check_text(probe_events(), "Wfws");
+    }
+    must(db, "pragma wal_checkpoint(restart)");
+    (void)probe_events();
+    /* The first of a log that begins anew, too. */
+    must(db, "update t set v = 4");
+    check_text(strchr(probe_events(), 'h'), "hsfws");
+    close_db(db);
+    left_clean();
+}
+END_TEST
+
+/* By stock SQLite, from the bytes of the database and of its log alone. */
+static void
+check_recovered(sqlite3 *db)
+{
+    static const char sum[] = "select count(*), sum(k), total(length(v)), total(n) from t, (select count(*) as n from u)";
+    sqlite3 *stock;
+    char want[200];
+    /* First: to read the log is to write what is kept. */
+    copy_file("a.db", "b.db");
+    copy_file("a.db-wal", "b.db-wal");
+    remove("b.db-shm");
+    snprintf(want, sizeof want, "%s", must(db, "%s", sum));
+    stock = open_stock("b.db");
+    check_text(must(stock, "%s", sum), want);
+    check_text(must(stock, "pragma integrity_check"), "ok");
+    close_db(stock);
+}
+
+static const int page_sizes[] = {512, 4096, 65536};
+static const char *const levels[] = {"off", "normal", "full"};
+
+/* A cache of a few pages: a transaction writes pages to the log before it ends, takes them back and writes them again. */
+START_TEST(the_log_is_whole_after_pages_that_were_written_twice)
+{
+    int page_size = page_sizes[_i / 3], bytes = page_size / 5, round;
+    sqlite3 *db = make(page_size);
+    must(db, "pragma synchronous = %s; pragma cache_size = 5; create table u(k integer primary key, v)", levels[_i % 3]);
+    for (round = 0; round < 4; round++) {
+        must(db, "begin");
+        must(db, "with recursive n(i) as (select 1 union all select i + 1 from n where i < 100)"
+                 " insert into t(v) select randomblob(%d) from n", bytes);
+        must(db, "update t set v = randomblob(%d) where k %% 3 = %d", bytes, round % 3);
+        must(db, "savepoint s; delete from t where k %% 2 = 0; update t set v = randomblob(%d)", bytes);
+        must(db, round % 2 == 0 ? "rollback to s" : "release s");
+        must(db, "update t set v = randomblob(%d) where k %% 5 = 1", bytes);
+        must(db, "insert into u(v) values(randomblob(%d)); commit", bytes);
+        check_recovered(db);
+        must(db, "begin; update t set v = randomblob(%d); rollback", bytes);
+        check_recovered(db);
+        must(db, "insert into u(v) values(%d)", round);
+        check_recovered(db);
+    }
+    check_text(must(db, "pragma integrity_check"), "ok");
+    close_db(db);
+    left_clean();
+}
+END_TEST
+
+START_TEST(a_read_mark_that_is_near_is_not_moved_on)
+{
+    sqlite3 *db = make(4096), *other;
+    unsigned before;
+    int busy, frames, done, i;
+    other = open_ours("a.db", "worker=off");
+    must(db, "pragma wal_autocheckpoint = 0; pragma synchronous = full; update t set v = -1");
+    must(other, "select * from t");
+    before = probe_total('m');
+    for (i = 0; i < 60; i++)
+        must(db, "update t set v = %d", i);
+    ck_assert_uint_le(probe_total('m') - before, 2);
+    for (; i < 300; i++)
+        must(db, "update t set v = %d", i);
+    ck_assert_uint_le(probe_total('m') - before, 10);
+    /* But it is when it is far behind: who reads now holds a checkpoint back by little. */
+    must(db, "begin; select * from t");
+    ck_assert_int_eq(sscanf(must(other, "pragma wal_checkpoint(passive)"), "%d|%d|%d", &busy, &frames, &done), 3);
+    ck_assert_int_ge(frames, 300);
+    ck_assert_int_ge(done, frames - 64);
+    must(db, "commit");
+    close_db(other);
+    check_text(must(db, "select v from t"), "299");
+    close_db(db);
+    left_clean();
+}
+END_TEST
+
+static Suite *
+make_suite(void)
+{
+    Suite *suite = suite_create("wal frames");
+    TCase *tcase = vfstest_case(suite, "wal frames");
+    tcase_add_test(tcase, a_frame_is_one_write);
+    tcase_add_loop_test(tcase, the_log_is_whole_after_pages_that_were_written_twice, 0,
+                        (int)(sizeof page_sizes / sizeof page_sizes[0]) * 3);
+    tcase_add_test(tcase, a_read_mark_that_is_near_is_not_moved_on);
+    return suite;
+}
+
+int
+main(int argc, char **argv)
+{
+    return vfstest_main(argc, argv, make_suite);
+}
