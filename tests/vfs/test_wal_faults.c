@@ -191,6 +191,13 @@ wait_for(bool (*condition)(sqlite3 *db), sqlite3 *db, const char *what)
     }
 }
 
+/* Until then SQLite makes its automatic checkpoints in the committing connection. */
+static bool
+has_background(sqlite3 *db)
+{
+    return strcmp(must(db, "select count(*) from lockstep_locks where lock = 'WORKER' and state = 'held'"), "1") == 0;
+}
+
 static bool
 has_failed(sqlite3 *db)
 {
@@ -231,8 +238,8 @@ START_TEST(a_checkpoint_that_fails_is_told_and_made_when_the_disk_is_good_again)
     peer_start(&peer);
     check_text(peer_ask(&peer, "open 0 file:a.db?vfs=lockstep"), "");
     check_text(peer_ask(&peer, "timeout 0 5000"), "");
-    /* So that the background is here. */
     must(db, "pragma synchronous = normal; insert into t(v) values(1)");
+    wait_for(has_background, db, "the background");
     probe_break(&passes[_i].fault);
     must(db, "insert into t(v) values(randomblob(5000000))");
     wait_for(has_failed, db, passes[_i].message);
@@ -270,6 +277,7 @@ START_TEST(a_failed_sync_of_a_checkpoint_stops_all_writers_until_all_have_left)
     sqlite3 *db = make("max_lag=3600000");
     int64_t begin;
     must(db, "pragma synchronous = normal; insert into t(v) values(1)");
+    wait_for(has_background, db, "the background");
     probe_break(&(struct probe_fault){"Ds"[_i], SQLITE_IOERR_FSYNC, 0, 1});
     must(db, "insert into t(v) values(randomblob(5000000))");
     wait_for(is_poisoned, db, "poison");
