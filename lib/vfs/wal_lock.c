@@ -262,7 +262,7 @@ wait_early(struct lks_file *f)
     uint64_t end;
     if (wal->header_is_old)
         return true;
-    if (!wal->waited_disk || !f->sleeps || wal->waited_early || f->busy_since_ns != 0 ||
+    if (!f->sleeps || wal->waited_early || f->busy_since_ns != 0 ||
         !lks_queue_is_taken(f->db, &f->conn->place) || !is_to_write(f))
         return false;
     wal->waited_early = wal->header_is_old = true;
@@ -282,7 +282,7 @@ mark_will_do(const struct lks_file *f)
 {
     const volatile uint32_t *index = f->wal.index;
     uint32_t last = lks_wal_index_word(index, LKS_INDEX_MAX_FRAME), i;
-    if (!f->wal.waited_disk || lks_a32_relaxed(&f->db->shm->state.log_finishing) != 0)
+    if (lks_a32_relaxed(&f->db->shm->state.log_finishing) != 0)
         return false;
     for (i = 1; i < LKS_WAL_READERS; i++) {
         uint32_t mark = lks_wal_index_word(index, LKS_INDEX_READ_MARK + i);
@@ -297,14 +297,14 @@ static int
 lock_mark(struct lks_file *f, int offset)
 {
     const struct lks_wal *wal = &f->wal;
-    if (wal->attached && wal->shared == 0 && wal->exclusive == 0) {
+    if (wal->attached && wal->waited_disk && wal->shared == 0 && wal->exclusive == 0) {
         if (wait_early(f) || mark_will_do(f))
             return SQLITE_BUSY;
     }
     return parent_lock(f, offset, 1, LOCK_EXCLUSIVE);
 }
 
-static int
+static inline int
 lock_read(struct lks_file *f, int offset, int n)
 {
     struct lks_wal *wal = &f->wal;
@@ -313,7 +313,7 @@ lock_read(struct lks_file *f, int offset, int n)
         lks_wal_resume(f);
     if (wal->attached && f->wants_writer)
         lks_wait_before_begin(f);
-    if (wal->attached && wait_early(f))
+    if (wal->attached && wal->waited_disk && wait_early(f))
         return SQLITE_BUSY;
     if (wal->attached && offset > LKS_WAL_READ0 && wait_for_finish(f))
         return SQLITE_BUSY;
@@ -445,6 +445,7 @@ lock_checkpoint(struct lks_file *f)
  * xShmLock
  * --------------------------------------------------------------------------------------------- */
 
+/* All but the read lock of a transaction. */
 static int
 dispatch(struct lks_file *f, int offset, int n, int flags)
 {
@@ -462,10 +463,6 @@ dispatch(struct lks_file *f, int offset, int n, int flags)
         if (offset == LKS_WAL_WRITE && n == 1)
             return unlock_write(f);
         return reset ? unlock_after_reset(f, offset, n) : parent_lock(f, offset, n, flags);
-    case LOCK_SHARED:
-        return offset >= LKS_WAL_READ0 ? lock_read(f, offset, n) : parent_lock(f, offset, n, flags);
-    case UNLOCK_SHARED:
-        return offset >= LKS_WAL_READ0 ? unlock_read(f, offset, n) : parent_lock(f, offset, n, flags);
     default: return parent_lock(f, offset, n, flags);
     }
 }
@@ -478,8 +475,8 @@ lks_wal_barrier(struct lks_file *f)
     f->real->pMethods->xShmBarrier(f->real);
 }
 
-int
-lks_wal_lock(struct lks_file *f, int offset, int n, int flags)
+static int
+lock_any(struct lks_file *f, int offset, int n, int flags)
 {
     struct lks_wal *wal = &f->wal;
     uint32_t bits = ((1u << n) - 1) << offset;
@@ -501,4 +498,34 @@ lks_wal_lock(struct lks_file *f, int offset, int n, int flags)
             begin_write(wal);
     }
     return rc;
+}
+
+/* The read lock of a transaction: all that most of them ask for, so it takes the short way. */
+static int
+lock_shared(struct lks_file *f, int offset, int n)
+{
+    int rc = lock_read(f, offset, n);
+    f->wal.just_committed = false;
+    if (rc == SQLITE_OK)
+        f->wal.shared |= 1u << offset;
+    return rc;
+}
+
+static int
+unlock_shared(struct lks_file *f, int offset, int n)
+{
+    f->wal.shared &= ~(1u << offset);
+    return unlock_read(f, offset, n);
+}
+
+int
+lks_wal_lock(struct lks_file *f, int offset, int n, int flags)
+{
+    if (offset < LKS_WAL_READ0 || n != 1)
+        return lock_any(f, offset, n, flags);
+    if (flags == LOCK_SHARED)
+        return lock_shared(f, offset, n);
+    if (flags == UNLOCK_SHARED)
+        return unlock_shared(f, offset, n);
+    return lock_any(f, offset, n, flags);
 }
