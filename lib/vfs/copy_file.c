@@ -40,7 +40,7 @@ struct copy_file {
     bool joined;               /* ... and mapped */
     struct lks_shm_heap_locks locks;
     unsigned char header[LKS_INDEX_HEADER_BYTES]; /* that SQLite has read last without a lock */
-    bool header_known;                            /* ... and since then it has made none */
+    bool header_known;                            /* ... and since then it has read or made none otherwise */
     bool begins;     /* the last lock is that of a snapshot, and SQLite has not yet compared the header */
     bool again;      /* it has, and found another */
     unsigned rounds; /* in which it looked for a snapshot, since it had one */
@@ -266,20 +266,22 @@ note_locked(struct copy_file *c, int offset, bool exclusive)
 {
     c->begins = !exclusive && offset >= LKS_WAL_READ0;
     c->again = !exclusive && offset == LKS_WAL_RECOVER;
-    /* With WRITE it reads the header once more, or makes it. */
-    if (exclusive && offset < LKS_WAL_READ0)
+    /* Under these it reads the header once more, or makes it. */
+    if (offset < LKS_WAL_READ0)
         c->header_known = false;
 }
 
-/* Is about to be, in the same way. */
+/*
+ * A barrier under a lock.  The first one under READ(i): SQLite is about to compare, in the same way.  Any other: it may have
+ * read the header, or be making it.  What is not known is not judged; then the next round is.
+ */
 static void
 note_compared(struct copy_file *c)
 {
     const uint32_t *header = lks_shm_copy_header(&c->copy);
-    if (!c->begins)
-        return;
-    c->begins = false;
-    if (!c->header_known || header == NULL)
+    bool compares = c->begins && c->header_known && header != NULL;
+    c->begins = c->header_known = false;
+    if (!compares)
         return;
     c->again = memcmp(header, c->header, sizeof c->header) != 0;
     if (!c->again)
