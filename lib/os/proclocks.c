@@ -433,27 +433,54 @@ read_lines(const char *proc, struct lines *out_lines, unsigned *out_reads)
     return LOCKSTEP_OK;
 }
 
-/* Keeps the lines about targets and says which. */
+static bool
+same_lock(const struct lks_proclock *a, const struct lks_proclock *b)
+{
+    return a->kind == b->kind && a->exclusive == b->exclusive && a->waiting == b->waiting &&
+           a->file_no == b->file_no && a->first == b->first && a->last == b->last;
+}
+
+/*
+ * Such a lock is held once at most: an exclusive one, or a process's own, which merges with what it has.  (Of processes
+ * that are hidden, and of descriptions, several may share one.)
+ */
+static bool
+is_unique(const struct lks_proclock *lock)
+{
+    return !lock->waiting && lock->kind != LKS_PROCLOCK_LEASE &&
+           (lock->exclusive || (lock->kind == LKS_PROCLOCK_PROCESS && lock->pid != 0));
+}
+
+static bool
+has_line(const struct lines *lines, size_t count, const struct lks_proclock *lock)
+{
+    for (size_t i = 0; i < count; i++)
+        if (same_lock(&lines->line[i].lock, lock) && lines->line[i].lock.pid == lock->pid)
+            return true;
+    return false;
+}
+
+/*
+ * Keeps the lines about targets and says which.  The kernel begins each piece by counting the locks up to where the last
+ * one ended: if some were taken at the front since, it shows the last ones again, with who waits for them.
+ */
 static void
 keep_targets(struct lines *lines, const struct target *targets, size_t count)
 {
     size_t kept = 0;
+    bool again = false;
     for (size_t i = 0; i < lines->count; i++) {
         struct line line = lines->line[i];
         int file_no = target_of_line(targets, count, &line.file);
         if (file_no < 0)
             continue;
         line.lock.file_no = (uint32_t)file_no;
-        lines->line[kept++] = line;
+        if (!line.lock.waiting)
+            again = is_unique(&line.lock) && has_line(lines, kept, &line.lock);
+        if (!again)
+            lines->line[kept++] = line;
     }
     lines->count = kept;
-}
-
-static bool
-same_lock(const struct lks_proclock *a, const struct lks_proclock *b)
-{
-    return a->kind == b->kind && a->exclusive == b->exclusive && a->waiting == b->waiting &&
-           a->file_no == b->file_no && a->first == b->first && a->last == b->last;
 }
 
 static bool

@@ -39,7 +39,21 @@ struct copy_file {
     struct lks_shm_heap *heap; /* of HEAP, since the first lock */
     bool joined;               /* ... and mapped */
     struct lks_shm_heap_locks locks;
+    unsigned char header[LKS_INDEX_HEADER_BYTES]; /* that SQLite has read last without a lock */
+    bool header_known;                            /* ... and since then it has read or made none otherwise */
+    bool begins;     /* the last lock is that of a snapshot, and SQLite has not yet compared the header */
+    bool again;      /* it has, and found another */
+    unsigned rounds; /* in which it looked for a snapshot, since it had one */
 };
+
+/*
+ * The file for which this thread is in SQLite's loop that looks for a snapshot, and is about to begin another round:
+ * the next thing it does is to sleep, or to read the header.  So nobody else uses the file, nor closes it.
+ */
+static __thread struct copy_file *begins_again;
+
+/* SQLite gives up after 100, and then the thread may do anything. */
+#define MAX_ROUNDS 90
 
 static struct copy_file *
 of(sqlite3_file *file)
@@ -51,6 +65,14 @@ static const sqlite3_io_methods *
 below(sqlite3_file *file)
 {
     return of(file)->real->pMethods;
+}
+
+/* What is asked for next. */
+static void
+forget_round(struct copy_file *c)
+{
+    if (begins_again == c)
+        begins_again = NULL;
 }
 
 /* May it write hash words? */
@@ -165,6 +187,7 @@ copy_shm_unmap(sqlite3_file *file, int delete_flag)
 {
     struct copy_file *c = of(file);
     int rc = SQLITE_OK;
+    forget_round(c);
     if (*c->fork_guard == 0)
         return SQLITE_OK; /* the parent's memory and descriptors */
     if (may_change(c))
@@ -220,6 +243,71 @@ drop(struct copy_file *c, int offset, int n, int flags)
     return c->real->pMethods->xShmLock(c->real, offset, n, flags);
 }
 
+/* ------------------------------------------------------------------------------------------------
+ * A snapshot, C13: a round of SQLite's walTryBeginRead() reads the header (which has the barrier under no lock), takes
+ * READ(i), has a barrier, compares, and lets go if it is another.  It also begins again when it has had RECOVER, shared,
+ * for a moment, which says that nobody recovers.
+ * --------------------------------------------------------------------------------------------- */
+
+/* The barrier after copy 1 was read; nothing is acquired yet. */
+static void
+note_header_read(struct copy_file *c)
+{
+    const uint32_t *header = lks_shm_copy_header(&c->copy);
+    c->begins = c->again = false;
+    c->header_known = header != NULL;
+    if (header != NULL)
+        memcpy(c->header, header, sizeof c->header);
+    c->rounds++;
+}
+
+static void
+note_locked(struct copy_file *c, int offset, bool exclusive)
+{
+    c->begins = !exclusive && offset >= LKS_WAL_READ0;
+    c->again = !exclusive && offset == LKS_WAL_RECOVER;
+    /* Under these it reads the header once more, or makes it. */
+    if (offset < LKS_WAL_READ0)
+        c->header_known = false;
+}
+
+/*
+ * A barrier under a lock.  The first one under READ(i): SQLite is about to compare, in the same way.  Any other: it may have
+ * read the header, or be making it.  What is not known is not judged; then the next round is.
+ */
+static void
+note_compared(struct copy_file *c)
+{
+    const uint32_t *header = lks_shm_copy_header(&c->copy);
+    bool compares = c->begins && c->header_known && header != NULL;
+    c->begins = c->header_known = false;
+    if (!compares)
+        return;
+    c->again = memcmp(header, c->header, sizeof c->header) != 0;
+    if (!c->again)
+        c->rounds = 0;
+}
+
+static void
+note_unlocked(struct copy_file *c)
+{
+    if (!c->again)
+        return;
+    c->again = false;
+    lks_copy_file_refresh(&c->base);
+    if (c->rounds <= MAX_ROUNDS)
+        begins_again = c;
+}
+
+void
+lks_copy_file_slept(void)
+{
+    struct copy_file *c = begins_again;
+    begins_again = NULL;
+    if (c != NULL)
+        lks_copy_file_refresh(&c->base);
+}
+
 /* After a lock was taken. */
 static enum lockstep_status
 acquire_for(struct copy_file *c, uint32_t bits, bool exclusive)
@@ -244,8 +332,10 @@ lock_shm(struct copy_file *c, int offset, int n, int flags)
     if (rc != SQLITE_OK)
         return rc;
     status = acquire_for(c, bits_of(offset, n), (flags & SQLITE_SHM_EXCLUSIVE) != 0);
-    if (status == LOCKSTEP_OK)
+    if (status == LOCKSTEP_OK) {
+        note_locked(c, offset, (flags & SQLITE_SHM_EXCLUSIVE) != 0);
         return SQLITE_OK;
+    }
     (void)drop(c, offset, n, (flags & ~SQLITE_SHM_LOCK) | SQLITE_SHM_UNLOCK);
     return lks_sqlite_code(status, SQLITE_IOERR_SHMLOCK);
 }
@@ -256,11 +346,14 @@ unlock_shm(struct copy_file *c, int offset, int n, int flags)
 {
     uint32_t had = c->locks.exclusive & bits_of(offset, n);
     bool ends = (had & LKS_WAL_BIT(LKS_WAL_WRITE)) != 0 && c->locks.level != SQLITE_LOCK_EXCLUSIVE;
+    int rc;
     if (ends)
         (void)!lks_shm_copy_end_write(&c->copy);
     else if (had != 0 || (c->measure & LKS_SHM_RELEASE_ALWAYS) != 0)
         (void)!lks_shm_copy_release(&c->copy);
-    return drop(c, offset, n, flags);
+    rc = drop(c, offset, n, flags);
+    note_unlocked(c);
+    return rc;
 }
 
 static int
@@ -269,6 +362,7 @@ copy_shm_lock(sqlite3_file *file, int offset, int n, int flags)
     struct copy_file *c = of(file);
     if (*c->fork_guard == 0)
         return SQLITE_MISUSE;
+    forget_round(c);
     if (c->copy.area == NULL) /* READONLY_CANTINIT: SQLite makes its own, and locks */
         return c->kind == LKS_SHM_HEAP ? SQLITE_IOERR_SHMLOCK : below(file)->xShmLock(c->real, offset, n, flags);
     return (flags & SQLITE_SHM_UNLOCK) != 0 ? unlock_shm(c, offset, n, flags) : lock_shm(c, offset, n, flags);
@@ -279,12 +373,17 @@ copy_shm_barrier(sqlite3_file *file)
 {
     struct copy_file *c = of(file);
     lks_fence();
+    forget_round(c);
     if (*c->fork_guard == 0 || c->copy.area == NULL || c->copy.failed)
         return;
-    if ((c->locks.shared | c->locks.exclusive) == 0 && !may_change(c))
+    if ((c->locks.shared | c->locks.exclusive) == 0 && !may_change(c)) {
+        note_header_read(c);
         (void)!lks_shm_copy_look(&c->copy);
-    else if (lks_shm_copy_acquire(&c->copy) == LOCKSTEP_OK && may_change(c))
+        return;
+    }
+    if (lks_shm_copy_acquire(&c->copy) == LOCKSTEP_OK && may_change(c))
         (void)!lks_shm_copy_release(&c->copy);
+    note_compared(c);
 }
 
 static int
@@ -546,8 +645,10 @@ vfs_access(sqlite3_vfs *vfs, const char *name, int flags, int *out)
 static int
 vfs_sleep(sqlite3_vfs *vfs, int microseconds)
 {
+    int slept = lks_vfs_parent()->xSleep(lks_vfs_parent(), microseconds);
     (void)vfs;
-    return lks_vfs_parent()->xSleep(lks_vfs_parent(), microseconds);
+    lks_copy_file_slept();
+    return slept;
 }
 
 sqlite3_vfs *

@@ -26,5 +26,7 @@ int lks_copy_file_bytes(void);
 bool lks_copy_file_write_is_free(sqlite3_file *file);
 /* An acquire: the copy as others have it now, at any time. */
 void lks_copy_file_refresh(sqlite3_file *file);
+/* The thread has slept in xSleep, perhaps between two attempts at a snapshot: C13. */
+void lks_copy_file_slept(void);
 
 #endif

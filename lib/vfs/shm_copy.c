@@ -440,6 +440,12 @@ lks_shm_copy_map(struct lks_shm_copy *copy, uint32_t region, bool extend, void v
     return status;
 }
 
+const uint32_t *
+lks_shm_copy_header(const struct lks_shm_copy *copy)
+{
+    return private_region(copy, 0);
+}
+
 void
 lks_shm_copy_clear(struct lks_shm_copy *copy)
 {

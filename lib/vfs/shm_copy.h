@@ -70,6 +70,11 @@
  *     the checkpoint information is acquired, for next SQLite looks whether all is written back, and only then is
  *     the log begun anew (but not if it knows already that all is: that changes with the header).
  *
+ * C13 What C12 hands out is as old as the last acquire.  SQLite takes a lock for it, finds it changed, and begins again;
+ *     after a few rounds it sleeps in between, longer each time.  So each round is to begin with a header of then: it
+ *     is acquired once more when such a round lets go of its lock, and after the sleep.  With that of the round before,
+ *     which is older than the sleep, no round would succeed while others commit, and the 100th is SQLITE_PROTOCOL.
+ *
  * What may be left out: a release where no exclusive lock is dropped (nothing can have been changed); in any
  * other, the hash words if the head did not change, for they lie beyond mxFrame then.
  *
@@ -90,6 +95,7 @@
 #define LKS_INDEX_REGION_BYTES 32768u
 #define LKS_INDEX_REGION_WORDS (LKS_INDEX_REGION_BYTES / 4)
 #define LKS_INDEX_HEAD_BYTES 136u
+#define LKS_INDEX_HEADER_BYTES 48u /* of each copy */
 #define LKS_INDEX_HEAD_WORDS (LKS_INDEX_HEAD_BYTES / 4)
 #define LKS_INDEX_PAGES 4096u       /* page numbers in a region */
 #define LKS_INDEX_PAGES_FIRST 4062u /* ... in region 0 */
@@ -139,6 +145,8 @@ enum lockstep_status lks_shm_copy_begin_write(struct lks_shm_copy *copy);
 enum lockstep_status lks_shm_copy_end_write(struct lks_shm_copy *copy);
 /* RECOVER was taken: all hash words will be written anew. */
 void lks_shm_copy_recover(struct lks_shm_copy *copy);
+/* PRIVATE's copy 1 of the header, LKS_INDEX_HEADER_BYTES; NULL: region 0 is not mapped. */
+const uint32_t *lks_shm_copy_header(const struct lks_shm_copy *copy);
 /* Forgets all regions, without releasing. */
 void lks_shm_copy_clear(struct lks_shm_copy *copy);
 /* The region that has the entry of a frame; of 0: the first. */

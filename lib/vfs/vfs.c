@@ -189,10 +189,12 @@ vfs_randomness(sqlite3_vfs *vfs, int n, char *out)
 static int
 vfs_sleep(sqlite3_vfs *vfs, int microseconds)
 {
+    int slept = microseconds;
     (void)vfs;
-    if (microseconds > 0 && lks_wait_sleep((uint64_t)microseconds * 1000))
-        return microseconds;
-    return parent_vfs->xSleep(parent_vfs, microseconds);
+    if (microseconds <= 0 || !lks_wait_sleep((uint64_t)microseconds * 1000))
+        slept = parent_vfs->xSleep(parent_vfs, microseconds);
+    lks_copy_file_slept();
+    return slept;
 }
 
 static int

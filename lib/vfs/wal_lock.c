@@ -229,6 +229,7 @@ wait_for_finish(struct lks_file *f)
             break;
     /* It may only want to read. */
     lks_conn_leave_queue(f->conn);
+    lks_wal_refresh(f); /* C13 */
     return true;
 }
 
@@ -270,6 +271,7 @@ wait_early(struct lks_file *f)
     do
         lks_clock_yield();
     while (lks_queue_is_taken(f->db, &f->conn->place) && lks_clock_ns() < end);
+    lks_wal_refresh(f); /* C13 */
     return true;
 }
 

@@ -254,6 +254,46 @@ START_TEST(each_process_that_has_a_description_is_named)
 }
 END_TEST
 
+/*
+ * As where locks were taken at the front of the list between two pieces of it.  Who waits comes along with what he waits
+ * for; two hidden readers, or two descriptions, may well have the same lock.
+ */
+START_TEST(a_lock_that_the_kernel_shows_again_is_held_once)
+{
+    struct statx stx = make_database();
+    char id[64];
+    struct lks_proclock *locks;
+    size_t count, i, waiting = 0;
+    snprintf(id, sizeof id, "%02x:%02x:%llu", stx.stx_dev_major, stx.stx_dev_minor,
+             (unsigned long long)stx.stx_ino);
+    put("proc/self/mountinfo", "%llu 1 %u:%u / / rw - ext4 /dev/x rw\n",
+        (unsigned long long)stx.stx_mnt_id, stx.stx_dev_major, stx.stx_dev_minor);
+    put("proc/locks",
+        "1: POSIX  ADVISORY  WRITE 40 %s 7 7\n"
+        "1: -> POSIX  ADVISORY  WRITE 41 %s 7 7\n"
+        "1: -> POSIX  ADVISORY  WRITE 41 %s 7 7\n"
+        "2: POSIX  ADVISORY  READ  40 %s 9 9\n"
+        "3: POSIX  ADVISORY  WRITE 40 %s 7 7\n"
+        "3: -> POSIX  ADVISORY  WRITE 41 %s 7 7\n"
+        "3: -> POSIX  ADVISORY  WRITE 41 %s 7 7\n"
+        "4: POSIX  ADVISORY  READ  40 %s 9 9\n"
+        "5: POSIX  ADVISORY  READ  42 %s 9 9\n"
+        "6: POSIX  ADVISORY  READ  0 %s 9 9\n"
+        "7: POSIX  ADVISORY  READ  0 %s 9 9\n"
+        "8: OFDLCK ADVISORY  READ  -1 %s 5 5\n"
+        "9: OFDLCK ADVISORY  READ  -1 %s 5 5\n",
+        id, id, id, id, id, id, id, id, id, id, id, id, id);
+    collect(&locks, &count);
+    ck_assert_uint_eq(count, 9);
+    for (i = 0; i < count; i++)
+        waiting += locks[i].waiting;
+    ck_assert_uint_eq(waiting, 2);
+    ck_assert_int_eq(locks[3].pid, 40);
+    ck_assert_int_eq(locks[4].pid, 42);
+    free(locks);
+}
+END_TEST
+
 START_TEST(without_proc_it_says_so)
 {
     struct lks_proclock *locks = NULL;
@@ -453,6 +493,7 @@ main(void)
     tcase_add_test(hand, the_device_of_the_mount_counts_not_that_of_stat);
     tcase_add_test(hand, a_file_that_the_kernel_calls_otherwise_is_found_by_its_descriptors);
     tcase_add_test(hand, each_process_that_has_a_description_is_named);
+    tcase_add_test(hand, a_lock_that_the_kernel_shows_again_is_held_once);
     tcase_add_test(hand, without_proc_it_says_so);
     tcase_add_test(hand, a_name_with_brackets_and_blanks_is_read_whole);
     tcase_add_checked_fixture(kernel, make_work, remove_work);

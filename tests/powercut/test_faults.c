@@ -330,8 +330,9 @@ check_once_durable(const struct replay_image *image, void *arg)
 /* What was written without a sync, and a later sync could not settle: Linux drops it, so it must be written again. */
 START_TEST(what_was_written_for_off_is_made_good_after_a_failed_sync)
 {
+    /* Not once only: the worker may be the first to try, and then the flush succeeds with the second. */
     static const struct fault fault = {
-        .role = RECORDER_DATABASE, .op = FAULT_SYNC, .error = FAULT_IO, .nth = 1, .times = 1};
+        .role = RECORDER_DATABASE, .op = FAULT_SYNC, .error = FAULT_IO, .nth = 1};
     sqlite3 *a = make_database("a.db", "max_lag=5"), *off;
     struct later_checker later = {.from = 0};
     struct replay_plan plan = {.seed = scratch_seed(),
@@ -355,7 +356,7 @@ START_TEST(what_was_written_for_off_is_made_good_after_a_failed_sync)
     ck_assert_uint_lt(info.durable, info.flushed);
     fault_arm(&fault);
     ck_assert_int_eq(lockstep_flush(a), SQLITE_IOERR_FSYNC);
-    ck_assert_uint_eq(fault_hits(), 1);
+    ck_assert_uint_ge(fault_hits(), 1);
     must_recover(a, n);
     ck_assert(scratch_logged("the file was written anew"));
     ck_assert_int_eq(sqlite3_close(off), SQLITE_OK);

@@ -31,7 +31,8 @@ static struct probe_fault fault;
 static unsigned passed, hits;
 static struct log logs[LOGS];
 static int super_journal = -1;
-static void (*in_checkpoint)(void);
+static void (*in_checkpoint)(void), (*before_snapshots)(void), (*after_snapshots)(void);
+static void (*instead_of_sleeps)(void);
 
 static struct probe_file *
 of(sqlite3_file *file)
@@ -166,6 +167,24 @@ probe_in_checkpoint(void (*callback)(void))
     in_checkpoint = callback;
 }
 
+void
+probe_before_snapshots(void (*callback)(void))
+{
+    before_snapshots = callback;
+}
+
+void
+probe_after_snapshots(void (*callback)(void))
+{
+    after_snapshots = callback;
+}
+
+void
+probe_instead_of_sleeps(void (*callback)(void))
+{
+    instead_of_sleeps = callback;
+}
+
 static int
 probe_close(sqlite3_file *file)
 {
@@ -268,10 +287,14 @@ probe_shm_map(sqlite3_file *file, int region, int size, int extend, void volatil
 static int
 probe_shm_lock(sqlite3_file *file, int offset, int n, int flags)
 {
-    int rc = of(file)->real->pMethods->xShmLock(of(file)->real, offset, n, flags);
     bool lock = (flags & SQLITE_SHM_LOCK) != 0;
+    int rc;
+    void (*callback)(void) = lock ? before_snapshots : after_snapshots;
     if (lock && (flags & SQLITE_SHM_EXCLUSIVE) != 0 && offset >= 4 && n == 1)
         totals['m']++;
+    if ((flags & SQLITE_SHM_SHARED) != 0 && offset >= 3 && callback != NULL)
+        callback();
+    rc = of(file)->real->pMethods->xShmLock(of(file)->real, offset, n, flags);
     if (rc == SQLITE_OK && (flags & SQLITE_SHM_EXCLUSIVE) != 0) {
         if (offset == 1 && n == 1)
             of(file)->checkpoints = lock;
@@ -379,6 +402,16 @@ probe_full_pathname(sqlite3_vfs *vfs, const char *name, int n, char *out)
     return below->xFullPathname(below, name, n, out);
 }
 
+static int
+probe_sleep(sqlite3_vfs *vfs, int microseconds)
+{
+    (void)vfs;
+    if (instead_of_sleeps == NULL)
+        return below->xSleep(below, microseconds);
+    instead_of_sleeps();
+    return microseconds;
+}
+
 void
 probe_register(void)
 {
@@ -391,5 +424,6 @@ probe_register(void)
     probe.xDelete = probe_delete;
     probe.xAccess = probe_access;
     probe.xFullPathname = probe_full_pathname;
+    probe.xSleep = probe_sleep;
     sqlite3_vfs_register(&probe, 0);
 }

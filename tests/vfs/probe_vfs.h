@@ -46,5 +46,12 @@ void probe_fail_syncs(int times);
  * checkpoint, before it looks how much of the log is written back (SQLite calls xUnfetch there).
  */
 void probe_in_checkpoint(void (*callback)(void));
+/*
+ * Called before a connection of this VFS takes READ0..4 shared; before it gives that up; and instead of each
+ * xSleep.  NULL: no longer.
+ */
+void probe_before_snapshots(void (*callback)(void));
+void probe_after_snapshots(void (*callback)(void));
+void probe_instead_of_sleeps(void (*callback)(void));
 
 #endif

@@ -6,7 +6,8 @@
  * region published by its differences; WRITE taken before there is a region 0 not noticed (either_recovers); an
  * acquire in walIndexTryHdr()'s barrier (a_read_only_index_is_read); closing the descriptor with the connection
  * (a_stock_connection_of_the_same_process_keeps_its_locks); a checkpointer over the parent
- * (nothing_of_the_index_is_mapped).
+ * (nothing_of_the_index_is_mapped); no acquire after a sleep (commits_while_sqlite_sleeps_do_not_keep_it_from_a_snapshot), or
+ * after a lock was given up for a header (a_round_that_was_lost_is_followed_by_one_with_a_header_of_then).
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -15,6 +16,7 @@
 #include <time.h>
 
 #include "vfs/copy_file.h"
+#include "vfs/probe_vfs.h"
 #include "vfs/shm_file.h"
 #include "vfs/vfstest.h"
 
@@ -459,6 +461,86 @@ START_TEST(another_vfs_below_is_refused)
 }
 END_TEST
 
+static sqlite3 *other;
+static unsigned rounds_lost, sleeps;
+
+/* Not must(): another one is under way. */
+static void
+commit_of_other(void)
+{
+    ck_assert_int_eq(sqlite3_exec(other, "update t set v = v + 1", NULL, NULL, NULL), SQLITE_OK);
+}
+
+static void
+commit_before_the_lock(void)
+{
+    commit_of_other();
+    if (--rounds_lost == 0)
+        probe_before_snapshots(NULL);
+}
+
+static void
+commit_in_sleep(void)
+{
+    sleeps++;
+    commit_of_other();
+}
+
+/* A reader over the probe; `other` commits. */
+static sqlite3 *
+open_beside_other(bool bare)
+{
+    sqlite3 *db;
+    other = open_stock("a.db");
+    make(other);
+    must(other, "pragma wal_autocheckpoint = 0");
+    must(other, "insert into t values (1, 0, null)");
+    ck_assert_int_eq(lockstep_shutdown(), SQLITE_OK);
+    probe_register();
+    ck_assert_int_eq(lockstep_initialize("probe", 0), SQLITE_OK);
+    db = bare ? open_bare() : open_ours("a.db", COPY);
+    check_text(must(db, "select v from t"), "0");
+    probe_instead_of_sleeps(commit_in_sleep);
+    return db;
+}
+
+static void
+close_both(sqlite3 *db)
+{
+    probe_instead_of_sleeps(NULL);
+    probe_after_snapshots(NULL);
+    close_db(other);
+    close_db(db);
+    left_clean();
+}
+
+/* C13.  The first rounds find another header at their lock, as with a mapped index; after that only what sleeps does. */
+START_TEST(commits_while_sqlite_sleeps_do_not_keep_it_from_a_snapshot)
+{
+    const unsigned lost = 8;
+    sqlite3 *db = open_beside_other(_i != 0);
+    rounds_lost = lost;
+    probe_before_snapshots(commit_before_the_lock);
+    check_text(must(db, "select v from t"), text("%u", lost + sleeps));
+    ck_assert_uint_gt(sleeps, 1);
+    ck_assert_uint_lt(sleeps, lost);
+    close_both(db);
+}
+END_TEST
+
+/* C13.  The first round is lost, and there is a commit before the second. */
+START_TEST(a_round_that_was_lost_is_followed_by_one_with_a_header_of_then)
+{
+    sqlite3 *db = open_beside_other(_i != 0);
+    rounds_lost = 1;
+    probe_before_snapshots(commit_before_the_lock);
+    probe_after_snapshots(commit_of_other);
+    check_text(must(db, "select v from t"), "2");
+    ck_assert_uint_eq(sleeps, 0);
+    close_both(db);
+}
+END_TEST
+
 static Suite *
 make_suite(void)
 {
@@ -481,6 +563,8 @@ make_suite(void)
     tcase_add_test(with, savepoints_and_rollbacks_leave_what_stock_sqlite_leaves);
     tcase_add_test(with, a_read_only_index_is_read);
     tcase_add_test(with, another_vfs_below_is_refused);
+    tcase_add_loop_test(with, commits_while_sqlite_sleeps_do_not_keep_it_from_a_snapshot, 0, 2);
+    tcase_add_loop_test(with, a_round_that_was_lost_is_followed_by_one_with_a_header_of_then, 0, 2);
     return suite;
 }
 
