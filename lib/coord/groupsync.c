@@ -11,7 +11,7 @@
 
 /* Without progress for so long a sleeper looks whether the leader lives. */
 #define LOOK_NS (20 * LKS_NS_PER_MS)
-#define LOOKS_AWAKE 3
+#define LOOKS_AWAKE 40
 
 /* sync_leader: generation << 12 | client + 1. */
 #define LEADER_BITS 12u

@@ -33,7 +33,7 @@
 #define CHECKPOINT_WAIT_NS (2000 * LKS_NS_PER_MS)
 #define FINISH_LOOK_NS (2 * LKS_NS_PER_MS)
 /* Some times as long as such a transaction has the lock. */
-#define EARLY_WAIT_NS (50000ull)
+#define EARLY_WAIT_NS (200000ull)
 /* So many frames a read mark may be behind. */
 #define MARK_FRAMES 64u
 
