@@ -2,9 +2,8 @@
 # The example kv: what it prints, several processes at once, a kill -9 in the middle, readers that write nothing, one process
 # alone, and compaction beside a reader.
 #
-# Made to fail by: opening to read as to write (.readonly 0: the files change, a folder that may not be written is of no use);
-# last_used_fn telling all blocks; one place for the record (the damaged one is all there is); no format and magic; not
-# single_process; a checkpoint that only asks (0 bytes).
+# Made to fail by: opening to read as to write (.readonly 0: the files change); last_used_fn telling all blocks; no look at the
+# magic; .single_process 0; a checkpoint that is not made (0 bytes).
 set -uo pipefail
 
 kv=${LKS_BUILDDIR:-.}/examples/kv
