@@ -2,10 +2,10 @@
  * kv: a key-value store for many processes in a few hundred lines, on <lockstep/coord.h> alone.  See kv.c.
  *
  * The file is blocks of 4096 bytes.  Block 0 is the head: where the tree begins, in a record that is kept twice
- * (lockstep_conn_meta_write()), and the root of Lockstep's list of free blocks.  The other blocks are nodes of a B-tree that is never changed in place: who changes a
- * node writes a new one, and new ones for all nodes above it, and frees the old ones.  A transaction reads
- * the head of its snapshot and so the whole tree as it was then; a block is not used again while anybody may
- * look at it.
+ * (lockstep_conn_meta_write()), and the root of Lockstep's list of free blocks.  The other blocks are nodes of a
+ * B-tree that is never changed in place: who changes a node writes a new one, and new ones for all nodes above
+ * it, and frees the old ones.  A transaction reads the head of its snapshot and so the whole tree as it was
+ * then; a block is not used again while anybody may look at it.
  *
  *   head   0    8  "kvstore2"               node   0  2  level, 0: a leaf
  *         64   64  list of free blocks             2  2  items
@@ -44,8 +44,8 @@ struct kv_bytes {
 struct kv_options {
     enum lockstep_durability durability;
     bool create;
-    bool readonly; /* also where nobody is connected, or nothing may be written */
-    bool single;   /* no other process may connect */
+    bool readonly;     /* also where nobody is connected, or nothing may be written */
+    bool single;       /* no other process may connect */
     uint32_t lag_ms;   /* how long a change may stay off the disk; 0: as it is */
     int wait_ms;       /* for the writer lock */
     uint64_t snapshot; /* to read, if not 0: one that somebody holds */
