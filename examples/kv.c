@@ -1,10 +1,10 @@
 /*
  * kv: a key-value store for many processes, on liblockstep without SQLite.
  *
- * Everything that <lockstep/coord.h> has for an engine is at work here: transactions on snapshots
- * (kv_file.c), free blocks gated by them (kv_tree.c), background work beside writers and allocation below a
- * block (kv_compact.c), clients, locks and the list of free blocks to look at (kv_check.c), and many
- * processes at once (kv_load.c).
+ * Everything that <lockstep/coord.h> has for an engine is at work here: transactions on snapshots, readers that
+ * write nothing and a record kept twice (kv_file.c), free blocks gated by snapshots (kv_tree.c), background work
+ * beside writers, allocation below a block and the cut by the last one out (kv_compact.c), clients, locks and the
+ * list of free blocks to look at (kv_check.c), and many processes at once (kv_load.c).
  *
  * Exit status: 0; 1 the key is not there, or something failed; 2 wrong usage.
  */
@@ -26,13 +26,18 @@ static const char usage_text[] =
     "  list [PREFIX]   prints keys and values, a tab between them\n"
     "  fill N          writes N keys, 100 in a transaction\n"
     "  load N          -j processes make N changes each, and look; then everything is checked\n"
+    "  checkpoint      writes everything to the disk; prints how many bytes that were\n"
     "  compact         makes the file shorter, beside others that write\n"
     "  check           compares the tree, the list of free blocks and the file\n"
     "  stat            keys, locks, clients, free blocks\n"
-    "  hold            reads a snapshot until standard input ends\n"
+    "  hold [KEY VALUE]  reads a snapshot, that of a value it writes perhaps, until standard input ends\n"
+    "get, list, check and stat write nothing: they need no permission to, and see also what processes that were\n"
+    "killed have left.\n"
     "options:\n"
+    "  -1, --single    of fill and hold: no other process may come near\n"
     "  -f, --full      a change is on the disk when the command has made it (each, of fill and load)\n"
     "  -j, --jobs N    processes of load; 4\n"
+    "  -l, --lag MS    how long a change may stay off the disk, until all have left; 100\n"
     "  -p, --progress  show how far load is, also if standard error is no terminal\n"
     "  -s, --snapshot N  get, list and check read the snapshot N, which hold or another reader holds\n"
     "  -h, --help      this\n";
@@ -152,18 +157,28 @@ do_hold(struct kv *kv, void *arg)
     return LOCKSTEP_OK;
 }
 
+static enum lockstep_status
+checkpoint(struct kv *kv)
+{
+    uint64_t bytes = 0;
+    enum lockstep_status status = lockstep_db_checkpoint(kv->db, &bytes);
+    if (status == LOCKSTEP_OK)
+        printf("%llu bytes\n", (unsigned long long)bytes);
+    return status;
+}
+
 /* ------------------------------------------------------------------------------------------------ main */
 
 struct command {
     const char *name;
     int arguments, optional;
-    bool creates;
+    const char *may; /* c: make the file; r: only reads; 1: with -1; s: with -s */
 };
 
 static const struct command commands[] = {
-    {"put", 2, 0, true},    {"get", 1, 0, false},     {"del", 1, 0, false},   {"list", 0, 1, false},
-    {"fill", 1, 0, true},   {"load", 1, 0, true},     {"compact", 0, 0, false}, {"check", 0, 0, false},
-    {"stat", 0, 0, false},  {"hold", 0, 0, false},
+    {"put", 2, 0, "c"},   {"get", 1, 0, "rs"},  {"del", 1, 0, ""},     {"list", 0, 1, "rs"},
+    {"fill", 1, 0, "c1"}, {"load", 1, 0, "c"},  {"compact", 0, 0, ""}, {"checkpoint", 0, 0, ""},
+    {"stat", 0, 0, "r"},  {"hold", 0, 2, "1"},  {"check", 0, 0, "rs"},
 };
 
 static const struct command *
@@ -181,6 +196,19 @@ read_number(const char *text, unsigned long *out)
     char *end;
     *out = strtoul(text, &end, 10);
     return *text >= '0' && *text <= '9' && *end == '\0' && *out <= 100000000;
+}
+
+static enum lockstep_status
+hold(struct kv *kv, char **arguments, struct request *r)
+{
+    enum lockstep_status status = LOCKSTEP_OK;
+    if (arguments[0] != NULL) {
+        if (arguments[1] == NULL)
+            return LOCKSTEP_MISUSE;
+        r->value = bytes_of(arguments[1]);
+        status = kv_write(kv, do_put, r, NULL);
+    }
+    return status == LOCKSTEP_OK ? kv_read(kv, do_hold, r) : status;
 }
 
 static enum lockstep_status
@@ -205,9 +233,13 @@ run(struct kv *kv, const char *name, char **arguments, struct request *r)
         return fill(kv, r->to);
     if (strcmp(name, "compact") == 0)
         return kv_compact(kv);
+    if (strcmp(name, "checkpoint") == 0)
+        return checkpoint(kv);
     if (strcmp(name, "check") == 0)
         return kv_check(kv);
-    return strcmp(name, "stat") == 0 ? kv_stat(kv) : kv_read(kv, do_hold, r);
+    if (strcmp(name, "stat") == 0)
+        return kv_stat(kv);
+    return hold(kv, arguments, r);
 }
 
 static int
@@ -238,24 +270,31 @@ main(int argc, char **argv)
     static const struct option long_options[] = {
         {"full", no_argument, NULL, 'f'},     {"jobs", required_argument, NULL, 'j'},
         {"progress", no_argument, NULL, 'p'}, {"snapshot", required_argument, NULL, 's'},
+        {"single", no_argument, NULL, '1'},   {"lag", required_argument, NULL, 'l'},
         {"help", no_argument, NULL, 'h'},     {NULL, 0, NULL, 0},
     };
     struct kv_options options = {.durability = LOCKSTEP_ASYNC, .wait_ms = 60000};
     static struct request request;
     const struct command *command;
-    unsigned long jobs = 4, snapshot = 0;
+    unsigned long jobs = 4, snapshot = 0, lag = 0;
     bool progress = isatty(STDERR_FILENO) == 1;
     int option;
 
-    while ((option = getopt_long(argc, argv, "+fj:ps:h", long_options, NULL)) != -1)
+    while ((option = getopt_long(argc, argv, "+1fj:l:ps:h", long_options, NULL)) != -1)
         switch (option) {
         case 'f': options.durability = LOCKSTEP_FULL_SYNC; break;
+        case '1': options.single = true; break;
         case 'p': progress = true; break;
         case 'h': fputs(usage_text, stdout); return EXIT_SUCCESS;
         case 'j':
             if (read_number(optarg, &jobs) && jobs >= 1 && jobs <= 200)
                 break;
             fprintf(stderr, "kv: -j %s: 1 to 200 processes\n", optarg);
+            return 2;
+        case 'l':
+            if (read_number(optarg, &lag) && lag > 0)
+                break;
+            fprintf(stderr, "kv: -l %s: not a number of milliseconds\n", optarg);
             return 2;
         case 's':
             if (read_number(optarg, &snapshot) && snapshot > 0)
@@ -269,12 +308,14 @@ main(int argc, char **argv)
     file = argv[optind];
     argv += optind + 2;
     argc -= optind + 2;
-    if (snapshot != 0 && strcmp(command->name, "get") != 0 && strcmp(command->name, "list") != 0 &&
-        strcmp(command->name, "check") != 0)
+    if ((snapshot != 0 && strchr(command->may, 's') == NULL) ||
+        (options.single && strchr(command->may, '1') == NULL))
         return usage();
     if (argc < command->arguments || argc > command->arguments + command->optional)
         return usage();
-    options.create = command->creates;
+    options.create = strchr(command->may, 'c') != NULL;
+    options.readonly = strchr(command->may, 'r') != NULL;
+    options.lag_ms = (uint32_t)lag;
     options.snapshot = snapshot;
     lockstep_set_log(show_message, NULL);
     if ((strcmp(command->name, "fill") == 0 || strcmp(command->name, "load") == 0) &&

@@ -1,18 +1,19 @@
 /*
  * kv: a key-value store for many processes in a few hundred lines, on <lockstep/coord.h> alone.  See kv.c.
  *
- * The file is blocks of 4096 bytes.  Block 0 is the head: where the tree begins, and the root of Lockstep's
- * list of free blocks.  The other blocks are nodes of a B-tree that is never changed in place: who changes a
- * node writes a new one, and new ones for all nodes above it, and frees the old ones.  A transaction reads
- * the head of its snapshot and so the whole tree as it was then; a block is not used again while anybody may
- * look at it.
+ * The file is blocks of 4096 bytes.  Block 0 is the head: where the tree begins, in a record that is kept twice
+ * (lockstep_conn_meta_write()), and the root of Lockstep's list of free blocks.  The other blocks are nodes of a
+ * B-tree that is never changed in place: who changes a node writes a new one, and new ones for all nodes above
+ * it, and frees the old ones.  A transaction reads the head of its snapshot and so the whole tree as it was
+ * then; a block is not used again while anybody may look at it.
  *
- *   head   0  8  "kvstore1"          node   0  2  level, 0: a leaf
- *          8  8  the tree's root            2  2  items
- *         16  8  keys                       4  4  0
- *         24  8  levels                     8  8  the block that it is in
- *         64 64  list of free blocks       16     items: a leaf's key length (2), value length (2), key, value;
- *                                                 another's block (8), key length (2), the least key below it
+ *   head   0    8  "kvstore2"               node   0  2  level, 0: a leaf
+ *         64   64  list of free blocks             2  2  items
+ *       1024  512  a record: the tree's root       4  4  0
+ *                  (8), keys (8), levels (8)       8  8  the block that it is in
+ *       2048  512  the one before or after it     16     items: a leaf's key length (2), value length (2), key,
+ *                                                        value; another's block (8), key length (2), the
+ *                                                        least key below it
  *
  * Numbers are big-endian.
  */
@@ -43,6 +44,9 @@ struct kv_bytes {
 struct kv_options {
     enum lockstep_durability durability;
     bool create;
+    bool readonly;     /* also where nobody is connected, or nothing may be written */
+    bool single;       /* no other process may connect */
+    uint32_t lag_ms;   /* how long a change may stay off the disk; 0: as it is */
     int wait_ms;       /* for the writer lock */
     uint64_t snapshot; /* to read, if not 0: one that somebody holds */
 };
@@ -55,10 +59,13 @@ struct kv {
     uint64_t root;
     uint64_t keys;
     uint64_t levels;
+    uint64_t sequence; /* of its record */
 };
 
 enum lockstep_status kv_open(const char *path, const struct kv_options *options, struct kv *kv);
 enum lockstep_status kv_close(struct kv *kv);
+/* Is anybody connected, we among them?  Else a transaction reads what there is, and there is nobody to ask about. */
+bool kv_live(const struct kv *kv);
 /* What a transaction does.  An error rolls it back. */
 typedef enum lockstep_status (*kv_job)(struct kv *kv, void *arg);
 enum lockstep_status kv_read(struct kv *kv, kv_job job, void *arg);
@@ -114,6 +121,8 @@ enum lockstep_status kv_place(struct kv *kv, uint64_t block, uint64_t *out_block
 enum lockstep_status kv_check(struct kv *kv);
 enum lockstep_status kv_stat(struct kv *kv);
 enum lockstep_status kv_compact(struct kv *kv);
+/* For lockstep_options: the blocks up to the last one that is not free. */
+enum lockstep_status kv_last_used(void *arg, struct lockstep_conn *conn, uint64_t *out_bytes);
 /* `workers` processes, each `operations` on keys of its own, and a check.  An exit status. */
 int kv_load(const char *path, const struct kv_options *options, unsigned workers, unsigned operations,
             bool progress);

@@ -147,24 +147,35 @@ show_holder(struct kv *kv, const char *name, uint32_t lock)
 }
 
 static enum lockstep_status
-show_all(struct kv *kv, void *arg)
+show_others(struct kv *kv)
 {
-    struct lockstep_block_info info;
     uint64_t oldest = 0;
     char line[200];
-    enum lockstep_status status = lockstep_conn_block_info(kv->conn, &info);
-    (void)arg;
-    if (status == LOCKSTEP_OK)
-        status = lockstep_db_snapshot_oldest(kv->db, &oldest);
+    enum lockstep_status status = lockstep_db_snapshot_oldest(kv->db, &oldest);
     if (status != LOCKSTEP_OK)
         return status;
-    printf("keys: %" PRIu64 ", levels: %" PRIu64 "\n", kv->keys, kv->levels);
     printf("snapshot: %" PRIu64 ", oldest in use: %" PRIu64 "\n", lockstep_conn_snapshot(kv->conn), oldest);
     (void)lockstep_conn_locks(kv->conn, line, sizeof line);
     printf("locks: %s\n", line);
     show_holder(kv, "writer", LOCKSTEP_LOCK_WRITER);
     show_holder(kv, "at work", LOCKSTEP_LOCK_WORK);
-    status = show_clients(kv);
+    show_holder(kv, "writes behind", LOCKSTEP_LOCK_WORKER);
+    return show_clients(kv);
+}
+
+static enum lockstep_status
+show_all(struct kv *kv, void *arg)
+{
+    struct lockstep_block_info info;
+    enum lockstep_status status = lockstep_conn_block_info(kv->conn, &info);
+    (void)arg;
+    if (status != LOCKSTEP_OK)
+        return status;
+    printf("keys: %" PRIu64 ", levels: %" PRIu64 ", record: %" PRIu64 "\n", kv->keys, kv->levels, kv->sequence);
+    if (kv_live(kv))
+        status = show_others(kv);
+    else
+        puts("clients: none; no snapshot is in use, and no free block can be said to be usable");
     printf("blocks: %" PRIu64 " of %u bytes, free: %" PRIu64 ", usable: %" PRIu64 ", of the list: %u\n",
            info.blocks, (unsigned)info.block_size, info.free, info.usable, (unsigned)info.nodes);
     if (status == LOCKSTEP_OK)

@@ -4,7 +4,7 @@
  *
  * One connection among all processes is at work; others write meanwhile, for each round is a short
  * transaction.  What a round frees can be used, and cut off, by the next one, when it is on the disk and
- * nobody reads what was there.
+ * nobody reads what was there.  What somebody reads until the end is cut off by the last process that leaves.
  */
 #include "kv.h"
 
@@ -108,5 +108,34 @@ kv_compact(struct kv *kv)
     status = lockstep_db_snapshot_oldest(kv->db, &oldest);
     if (status == LOCKSTEP_OK && round.blocks > round.wanted + 4 && oldest < ticket)
         fprintf(stderr, "kv: snapshot %" PRIu64 " is being read; what is older than it stays\n", oldest);
+    return status;
+}
+
+/* From the end of the list: while it goes on without a gap. */
+static int
+step_back(void *arg, uint64_t block, uint64_t freed)
+{
+    uint64_t *end = arg;
+    (void)freed;
+    if (block != *end - 1)
+        return 1;
+    (*end)--;
+    return 0;
+}
+
+enum lockstep_status
+kv_last_used(void *arg, struct lockstep_conn *conn, uint64_t *out_bytes)
+{
+    struct lockstep_block_info info;
+    uint64_t end;
+    enum lockstep_status status = lockstep_conn_block_open(conn, KV_FREE_ROOT);
+    (void)arg;
+    if (status == LOCKSTEP_OK)
+        status = lockstep_conn_block_info(conn, &info);
+    if (status != LOCKSTEP_OK)
+        return status;
+    end = info.blocks;
+    status = lockstep_conn_block_walk(conn, 1, step_back, &end);
+    *out_bytes = end * KV_BLOCK;
     return status;
 }

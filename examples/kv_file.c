@@ -3,10 +3,19 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-static const unsigned char magic[8] = {'k', 'v', 's', 't', 'o', 'r', 'e', '1'};
+#define FORMAT "lockstep-kv" /* what others who are connected must call it, too */
+#define READER_WAIT_MS 5000
+#define NAP_MS 10
+
+static const unsigned char magic[8] = {'k', 'v', 's', 't', 'o', 'r', 'e', '2'};
+
+/* Each in a sector of its own, so that not both can be torn. */
+static const struct lockstep_meta places = {.offset = {1024, 2048}, .size = 512};
 
 static void
 put64(unsigned char *p, uint64_t value)
@@ -27,28 +36,49 @@ get64(const unsigned char *p)
 static enum lockstep_status
 load_head(struct kv *kv)
 {
-    unsigned char head[32];
-    size_t got = 0;
+    unsigned char head[sizeof magic], record[512];
+    size_t got = 0, size = 0;
     enum lockstep_status status = lockstep_conn_read(kv->conn, 0, head, sizeof head, &got);
     if (status != LOCKSTEP_OK)
         return status;
     if (got != sizeof head || memcmp(head, magic, sizeof magic) != 0)
         return LOCKSTEP_FORMAT;
-    kv->root = get64(head + 8);
-    kv->keys = get64(head + 16);
-    kv->levels = get64(head + 24);
+    status = lockstep_conn_meta_read(kv->conn, &places, record, sizeof record, &size, &kv->sequence);
+    if (status != LOCKSTEP_OK)
+        return status;
+    if (kv->sequence == 0 || size != 24)
+        return LOCKSTEP_CORRUPT;
+    kv->root = get64(record);
+    kv->keys = get64(record + 8);
+    kv->levels = get64(record + 16);
     return kv->levels <= KV_LEVELS ? LOCKSTEP_OK : LOCKSTEP_CORRUPT;
 }
 
 static enum lockstep_status
 save_head(struct kv *kv)
 {
-    unsigned char head[32];
-    memcpy(head, magic, sizeof magic);
-    put64(head + 8, kv->root);
-    put64(head + 16, kv->keys);
-    put64(head + 24, kv->levels);
-    return lockstep_conn_write(kv->conn, 0, head, sizeof head);
+    unsigned char record[24];
+    put64(record, kv->root);
+    put64(record + 8, kv->keys);
+    put64(record + 16, kv->levels);
+    return lockstep_conn_meta_write(kv->conn, &places, record, sizeof record, &kv->sequence);
+}
+
+/* A reader alone may find the file being written by one who leaves or comes, or used by one who is alone. */
+static bool
+waits_on(const struct kv *kv, enum lockstep_status status, int *waited_ms)
+{
+    if (status != LOCKSTEP_BUSY || !kv->options.readonly || *waited_ms >= READER_WAIT_MS)
+        return false;
+    (void)poll(NULL, 0, NAP_MS);
+    *waited_ms += NAP_MS;
+    return true;
+}
+
+bool
+kv_live(const struct kv *kv)
+{
+    return lockstep_db_slot(kv->db) != UINT32_MAX;
 }
 
 /* Begins a write transaction on the newest snapshot. */
@@ -70,9 +100,14 @@ begin_writing(struct kv *kv)
 enum lockstep_status
 kv_read(struct kv *kv, kv_job job, void *arg)
 {
-    enum lockstep_status status = kv->options.snapshot != 0
-                                      ? lockstep_conn_begin_at(kv->conn, kv->options.snapshot)
-                                      : lockstep_conn_begin(kv->conn);
+    int waited_ms = 0;
+    enum lockstep_status status;
+    if (kv->options.snapshot != 0 && !kv_live(kv))
+        return LOCKSTEP_STALE; /* nobody is connected, so nobody holds it */
+    do
+        status = kv->options.snapshot != 0 ? lockstep_conn_begin_at(kv->conn, kv->options.snapshot)
+                                           : lockstep_conn_begin(kv->conn);
+    while (waits_on(kv, status, &waited_ms));
     if (status != LOCKSTEP_OK)
         return status;
     status = load_head(kv);
@@ -111,7 +146,9 @@ found(struct kv *kv)
     status = lockstep_conn_size(kv->conn, &size);
     if (status == LOCKSTEP_OK && size == 0) {
         kv->root = kv->keys = kv->levels = 0;
-        status = save_head(kv);
+        status = lockstep_conn_write(kv->conn, 0, magic, sizeof magic);
+        if (status == LOCKSTEP_OK)
+            status = save_head(kv);
         if (status == LOCKSTEP_OK)
             status = lockstep_conn_block_format(kv->conn, KV_FREE_ROOT, KV_BLOCK);
         if (status == LOCKSTEP_OK)
@@ -129,10 +166,26 @@ nothing(struct kv *kv, void *arg)
     return LOCKSTEP_OK;
 }
 
+/* Several times, if somebody is in a reader's way. */
+static enum lockstep_status
+attach(struct kv *kv)
+{
+    int waited_ms = 0;
+    enum lockstep_status status;
+    do
+        status = lockstep_db_attach(kv->db);
+    while (waits_on(kv, status, &waited_ms));
+    return status;
+}
+
 enum lockstep_status
 kv_open(const char *path, const struct kv_options *options, struct kv *kv)
 {
-    struct lockstep_options lockstep = {0};
+    struct lockstep_options lockstep = {.format = FORMAT,
+                                        .readonly = options->readonly,
+                                        .single_process = options->single,
+                                        .max_lag_ms = options->lag_ms,
+                                        .last_used_fn = kv_last_used};
     enum lockstep_status status;
 
     memset(kv, 0, sizeof *kv);
@@ -146,7 +199,7 @@ kv_open(const char *path, const struct kv_options *options, struct kv *kv)
     }
     status = lockstep_db_open(path, &lockstep, &kv->db);
     if (status == LOCKSTEP_OK)
-        status = lockstep_db_attach(kv->db);
+        status = attach(kv);
     if (status == LOCKSTEP_OK)
         status = lockstep_conn_open(kv->db, &kv->conn);
     if (status == LOCKSTEP_OK)
@@ -155,6 +208,8 @@ kv_open(const char *path, const struct kv_options *options, struct kv *kv)
         status = found(kv);
     if (status == LOCKSTEP_OK && options->snapshot == 0)
         status = kv_read(kv, nothing, NULL); /* is it one? */
+    if (status == LOCKSTEP_FORMAT)
+        fprintf(stderr, "kv: %s: not a store of kv, or in use by another application\n", path);
     if (status != LOCKSTEP_OK)
         (void)kv_close(kv);
     return status;

@@ -63,7 +63,8 @@ typedef enum lockstep_status (*lockstep_format_fn)(void *arg, const char *stored
 /*
  * Tells how many bytes of the file are in use, from its start: the file is cut off there.  Asked when the last client
  * closes the database, after everything has been written behind, unless somebody reads on; not when the process ends by
- * exit() without a close.  `conn` is in a transaction that reads the newest commit: it may be read by, and nothing else.
+ * exit() without a close.  `conn` is in a transaction that reads the newest commit: it may be read by, the list of free
+ * blocks too (lockstep_conn_block_open() first), and nothing else.
  * Any status but OK, or more than the file has, leaves the file as it is.
  */
 typedef enum lockstep_status (*lockstep_last_used_fn)(void *arg, struct lockstep_conn *conn, uint64_t *out_bytes);
@@ -308,7 +309,7 @@ struct lockstep_block_info {
     uint32_t nodes;      /* blocks that the list itself is in */
     uint64_t blocks;     /* of the file, with block 0 */
     uint64_t free;       /* entries of the list */
-    uint64_t usable;     /* of these, what could be handed out now */
+    uint64_t usable;     /* of these, what could be handed out now; 0 to a reader when nobody is connected */
 };
 
 /*
@@ -338,8 +339,9 @@ int lockstep_conn_block_is_new(const struct lockstep_conn *conn, uint64_t block)
  */
 enum lockstep_status lockstep_conn_block_trim(struct lockstep_conn *conn, uint64_t *out_blocks);
 /*
- * freed: the ticket that freed it; 0: usable at once.  Returns 0 to go on.  Must not call
- * lockstep_conn_block_...(), nor end the transaction.
+ * freed: the ticket that freed it; 0: usable at once.  To a reader when nobody is connected it is as it was written, by the
+ * count of an earlier coordination file perhaps.  Returns 0 to go on.  Must not call lockstep_conn_block_...(), nor end
+ * the transaction.
  */
 typedef int (*lockstep_block_fn)(void *arg, uint64_t block, uint64_t freed);
 /*

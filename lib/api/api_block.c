@@ -16,7 +16,7 @@ lockstep_conn_block_format(struct lockstep_conn *conn, uint64_t root, uint32_t b
 enum lockstep_status
 lockstep_conn_block_open(struct lockstep_conn *conn, uint64_t root)
 {
-    return conn_usable(conn) ? lks_blocklist_open(conn, root) : LOCKSTEP_MISUSE;
+    return conn != NULL && readable(conn->db) ? lks_blocklist_open(conn, root) : LOCKSTEP_MISUSE;
 }
 
 enum lockstep_status
@@ -56,7 +56,7 @@ lockstep_conn_block_trim(struct lockstep_conn *conn, uint64_t *out_blocks)
 enum lockstep_status
 lockstep_conn_block_walk(struct lockstep_conn *conn, int reverse, lockstep_block_fn fn, void *arg)
 {
-    if (!conn_reading(conn) || fn == NULL)
+    if (!conn_viewing(conn) || fn == NULL)
         return LOCKSTEP_MISUSE;
     return lks_blocklist_walk(conn, reverse != 0, fn, arg);
 }
@@ -64,7 +64,7 @@ lockstep_conn_block_walk(struct lockstep_conn *conn, int reverse, lockstep_block
 enum lockstep_status
 lockstep_conn_block_info(struct lockstep_conn *conn, struct lockstep_block_info *out_info)
 {
-    if (!conn_reading(conn) || out_info == NULL)
+    if (!conn_viewing(conn) || out_info == NULL)
         return LOCKSTEP_MISUSE;
     return lks_blocklist_info(conn, out_info);
 }

@@ -11,6 +11,7 @@ struct lks_blocklist {
     uint64_t root_at;
     struct lks_blockcopy copy;
     bool walking; /* a callback of the application runs */
+    bool of_view; /* the copy is of a private view: its tickets were not compared with anything */
 
     /* Of the write transaction that makes commit `ticket`; 0: none has begun here. */
     uint64_t ticket;
@@ -75,6 +76,9 @@ load(struct lockstep_conn *conn, struct lks_blocklist **out_list)
         lks_blocklist_discard(list);
         list->ticket = ticket;
     }
+    if (list->of_view != (conn->view != NULL))
+        lks_blockcopy_forget(&list->copy);
+    list->of_view = conn->view != NULL;
     return lks_blockcopy_load(conn, list->root_at, &list->copy);
 }
 
@@ -488,13 +492,15 @@ lks_blocklist_info(struct lockstep_conn *conn, struct lockstep_block_info *out_i
     struct lks_blocklist *list;
     struct lockstep_block_info info = {0};
     struct lks_horizon horizon;
-    uint64_t limit;
+    uint64_t limit = 0; /* on a private view nothing may be handed out */
     uint32_t i, j;
     enum lockstep_status status = load(conn, &list);
     if (status != LOCKSTEP_OK)
         return status;
-    lks_horizon_scan(conn->db->shm, &horizon);
-    limit = limit_of(conn->db, &horizon);
+    if (conn->view == NULL) {
+        lks_horizon_scan(conn->db->shm, &horizon);
+        limit = limit_of(conn->db, &horizon);
+    }
     info.block_size = list->copy.root.block_size;
     info.nodes = list->copy.root.nodes;
     info.blocks = list->copy.root.blocks;

@@ -49,7 +49,7 @@ bool lks_blocklist_is_new(const struct lockstep_conn *conn, uint64_t block);
 /* Writes what was changed.  Before every commit. */
 LKS_CHECKED enum lockstep_status lks_blocklist_flush(struct lockstep_conn *conn);
 
-/* Reading or writing. */
+/* Reading or writing.  On a private view (store/private.h) tickets are as they were written, and none is usable. */
 LKS_CHECKED enum lockstep_status lks_blocklist_walk(struct lockstep_conn *conn, bool reverse,
                                                     lockstep_block_fn fn, void *arg);
 LKS_CHECKED enum lockstep_status lks_blocklist_info(struct lockstep_conn *conn,

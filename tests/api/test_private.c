@@ -5,7 +5,8 @@
  * played back (read_base); a journal that is played back into the file; no SHARED lock, or one for the first of two
  * only (lks_lockset_stock_read); not looking for who is connected (hold_still, lks_private_open), or not again (look_locked);
  * closing the coordination file where another thread has attached; reading on with another's format; leaving byte 18 as
- * it is.
+ * it is; comparing the list of free blocks with the shared memory that is not there, or keeping the copy of it when somebody
+ * has come (of_view).
  */
 #include "api/enginetest.h"
 
@@ -159,6 +160,101 @@ START_TEST(it_sees_every_commit_of_killed_processes_and_writes_nothing)
     close_reader(db, conn);
     db = stand_by(&conn);
     expect_all_commits(conn);
+    close_reader(db, conn);
+}
+END_TEST
+
+/* A list of free blocks with an entry of the last commit; then it dies, with all of it in the store. */
+static void
+leave_free_blocks(struct child *self)
+{
+    struct lockstep_options options = {.no_worker = 1};
+    struct lockstep_conn *conn;
+    child_step(self, 's');
+    conn = api_connect(api_open(&options));
+    api_begin_writing(conn);
+    child_check(lockstep_conn_block_format(conn, 100, 512) == LOCKSTEP_OK);
+    api_commit(conn, LOCKSTEP_ASYNC);
+    api_begin_writing(conn);
+    child_check(lockstep_conn_block_free(conn, 7) == LOCKSTEP_OK);
+    child_check(lockstep_conn_block_free(conn, 9) == LOCKSTEP_OK);
+    api_commit(conn, LOCKSTEP_ASYNC);
+    child_step(self, 'a');
+}
+
+/* Connects, and waits for its end. */
+static void
+stay(struct child *self)
+{
+    child_step(self, 's');
+    (void)api_connect(api_open(NULL));
+    child_step(self, 'a');
+}
+
+struct walk {
+    uint64_t blocks, freed;
+};
+
+static int
+add_block(void *arg, uint64_t block, uint64_t freed)
+{
+    struct walk *walk = arg;
+    walk->blocks = walk->blocks * 100 + block;
+    walk->freed += freed;
+    return 0;
+}
+
+/* Blocks 7 and 9, and what may be used of them. */
+static void
+expect_free_blocks(struct lockstep_conn *conn, uint64_t freed, uint64_t usable)
+{
+    struct lockstep_block_info info;
+    struct walk up = {0, 0}, down = {0, 0};
+    ck_assert_int_eq(lockstep_conn_begin(conn), LOCKSTEP_OK);
+    ck_assert_int_eq(lockstep_conn_block_info(conn, &info), LOCKSTEP_OK);
+    ck_assert_uint_eq(info.free, 2);
+    ck_assert_uint_eq(info.usable, usable);
+    ck_assert_int_eq(lockstep_conn_block_walk(conn, 0, add_block, &up), LOCKSTEP_OK);
+    ck_assert_int_eq(lockstep_conn_block_walk(conn, 1, add_block, &down), LOCKSTEP_OK);
+    ck_assert_uint_eq(up.blocks, 709);
+    ck_assert_uint_eq(down.blocks, 907);
+    ck_assert_uint_eq(up.freed, freed);
+    lockstep_conn_end(conn);
+    ck_assert_int_eq(lockstep_conn_block_walk(conn, 0, add_block, &up), LOCKSTEP_MISUSE);
+}
+
+START_TEST(it_walks_the_list_of_free_blocks_of_which_none_is_usable)
+{
+    struct picture before;
+    struct lockstep_conn *conn;
+    struct lockstep_db *db;
+    uint64_t snapshot, block = 0;
+    struct child child;
+    run_and_kill(leave_free_blocks);
+    before = take_picture();
+    db = stand_by(&conn);
+    ck_assert_int_eq(lockstep_conn_block_open(conn, 100), LOCKSTEP_OK);
+    ck_assert_int_eq(lockstep_conn_begin(conn), LOCKSTEP_OK);
+    snapshot = lockstep_conn_snapshot(conn);
+    ck_assert_int_eq(lockstep_conn_block_alloc(conn, 0, &block), LOCKSTEP_MISUSE);
+    lockstep_conn_end(conn);
+    expect_free_blocks(conn, 2 * snapshot, 0);
+    close_reader(db, conn);
+    expect_picture(&before);
+    /* The last one leaves; whose count the numbers are of is not known now. */
+    db = api_open(NULL);
+    close_reader(db, api_connect(db));
+    db = stand_by(&conn);
+    ck_assert_int_eq(lockstep_conn_block_open(conn, 100), LOCKSTEP_OK);
+    expect_free_blocks(conn, 2 * snapshot, 0);
+    /* Somebody comes, and the reader joins: the same root, and another life. */
+    child_start(&child, stay);
+    child_await(&child, 's');
+    child_go(&child);
+    child_await(&child, 'a');
+    expect_free_blocks(conn, 0, 2);
+    ck_assert(is_live(db));
+    child_kill(&child);
     close_reader(db, conn);
 }
 END_TEST
@@ -804,6 +900,7 @@ main(void)
     TCase *tcase = coordtest_case(suite, "nobody is there");
     tcase_add_test(tcase, where_nothing_is_beside_the_file_it_is_read_as_it_is);
     tcase_add_test(tcase, it_sees_every_commit_of_killed_processes_and_writes_nothing);
+    tcase_add_test(tcase, it_walks_the_list_of_free_blocks_of_which_none_is_usable);
     tcase_add_test(tcase, it_needs_no_permission_to_write_anything);
     tcase_add_test(tcase, without_permission_to_read_the_coordination_file_it_says_so);
 #ifdef LKS_DEBUG
