@@ -5,8 +5,7 @@
  * played back (read_base); a journal that is played back into the file; no SHARED lock, or one for the first of two
  * only (lks_lockset_stock_read); not looking for who is connected (hold_still, lks_private_open), or not again (look_locked);
  * closing the coordination file where another thread has attached; reading on with another's format; leaving byte 18 as
- * it is; comparing the list of free blocks with the shared memory that is not there, or keeping the copy of it when somebody
- * has come (of_view).
+ * it is; keeping the copy of the list of free blocks when somebody has come (of_view).
  */
 #include "api/enginetest.h"
 
