@@ -669,7 +669,7 @@ store_shm_lock(sqlite3_file *file, int offset, int n, int flags)
 static void
 store_shm_barrier(sqlite3_file *file)
 {
-    lks_wal_barrier(of(file));
+    of(file)->real->pMethods->xShmBarrier(of(file)->real);
 }
 
 static int

@@ -105,7 +105,6 @@ struct lks_wal {
     int64_t log_end;     /* where its next frame goes; 0: nothing was written yet */
 
     bool wrote_last;     /* the last transaction did */
-    bool header_is_old;  /* we waited after SQLite read the header: no read lock until it reads it again */
     bool waited_early;   /* for this transaction, before its read lock */
     bool waited_disk;    /* the last commit waited until it was durable */
 
@@ -124,8 +123,6 @@ void lks_wal_resume(struct lks_file *f);
 
 /* wal_lock.c: xShmLock. */
 int lks_wal_lock(struct lks_file *f, int offset, int n, int flags);
-/* xShmBarrier. */
-void lks_wal_barrier(struct lks_file *f);
 /* Of a commit: what tells the automatic checkpoint that may follow it from others. */
 void lks_wal_mark(struct lks_file *f);
 /* A stock process has WRITE: sleeps until it seems free, at most until end_ns.  False: it is not. */

@@ -67,6 +67,23 @@ is_stale(const struct lks_wal *wal)
            lks_wal_index_word(wal->index, LKS_INDEX_CHANGE) != wal->snapshot.change;
 }
 
+/* The statement for which all this happens; NULL: there are several, or it cannot be told. */
+static sqlite3_stmt *
+only_statement(const struct lks_file *f)
+{
+    sqlite3 *connection = f->user != NULL ? *f->user : NULL;
+    sqlite3_stmt *statement = NULL, *only = NULL;
+    if (connection == NULL)
+        return NULL;
+    while ((statement = sqlite3_next_stmt(connection, statement)) != NULL)
+        if (sqlite3_stmt_busy(statement)) {
+            if (only != NULL)
+                return NULL;
+            only = statement;
+        }
+    return only;
+}
+
 /*
  * Would SQLite try again by itself?  It does so for a statement that begins a transaction, if there is a busy timeout;
  * not where a transaction that has read wants to write.
@@ -74,14 +91,7 @@ is_stale(const struct lks_wal *wal)
 static bool
 tries_again(const struct lks_file *f)
 {
-    sqlite3 *connection = f->user != NULL ? *f->user : NULL;
-    sqlite3_stmt *statement = NULL;
-    unsigned busy = 0;
-    if (!f->sleeps || connection == NULL || !sqlite3_get_autocommit(connection))
-        return false;
-    while ((statement = sqlite3_next_stmt(connection, statement)) != NULL)
-        busy += sqlite3_stmt_busy(statement) != 0;
-    return busy == 1;
+    return f->sleeps && only_statement(f) != NULL && sqlite3_get_autocommit(*f->user);
 }
 
 static enum lockstep_status
@@ -233,40 +243,29 @@ wait_for_finish(struct lks_file *f)
     return true;
 }
 
-/* Does the statement that begins a transaction here write?  Not asked of a connection that runs several. */
+/* Does the statement that begins a transaction here write? */
 static bool
 is_to_write(const struct lks_file *f)
 {
-    sqlite3 *connection = f->user != NULL ? *f->user : NULL;
-    sqlite3_stmt *statement = NULL;
-    unsigned busy = 0, writing = 0;
-    if (connection == NULL)
-        return false;
-    while ((statement = sqlite3_next_stmt(connection, statement)) != NULL)
-        if (sqlite3_stmt_busy(statement)) {
-            busy++;
-            writing += sqlite3_stmt_readonly(statement) == 0;
-        }
-    return busy == 1 && writing == 1;
+    sqlite3_stmt *statement = only_statement(f);
+    return statement != NULL && sqlite3_stmt_readonly(statement) == 0;
 }
 
 /*
  * A connection that is about to write, and others are at it that wait for the disk after each commit, as it does: the lock
- * is free again in some microseconds.  It waits awake, and before it has a read lock: to be refused WRITE with one, and
- * to come back through the busy timeout, are half of the system calls and switches of such a commit.  SQLite has read a header
- * by then; so BUSY, until it has read it anew, which it does at once.
+ * is free again in some microseconds.  It waits awake, and before it has a read lock: to be refused WRITE with one is to give
+ * it up, to come back through the busy timeout, and to take it and its read marks again.  SQLite has read a header
+ * by then; so BUSY, and it reads it anew at once.
  */
 static bool
 wait_early(struct lks_file *f)
 {
     struct lks_wal *wal = &f->wal;
     uint64_t end;
-    if (wal->header_is_old)
-        return true;
     if (!f->sleeps || wal->waited_early || f->busy_since_ns != 0 ||
         !lks_queue_is_taken(f->db, &f->conn->place) || !is_to_write(f))
         return false;
-    wal->waited_early = wal->header_is_old = true;
+    wal->waited_early = true;
     end = lks_clock_ns() + EARLY_WAIT_NS;
     do
         lks_clock_yield();
@@ -299,10 +298,8 @@ static int
 lock_mark(struct lks_file *f, int offset)
 {
     const struct lks_wal *wal = &f->wal;
-    if (wal->attached && wal->waited_disk && wal->shared == 0 && wal->exclusive == 0) {
-        if (wait_early(f) || mark_will_do(f))
-            return SQLITE_BUSY;
-    }
+    if (wal->attached && wal->waited_disk && wal->shared == 0 && wal->exclusive == 0 && mark_will_do(f))
+        return SQLITE_BUSY;
     return parent_lock(f, offset, 1, LOCK_EXCLUSIVE);
 }
 
@@ -467,14 +464,6 @@ dispatch(struct lks_file *f, int offset, int n, int flags)
         return reset ? unlock_after_reset(f, offset, n) : parent_lock(f, offset, n, flags);
     default: return parent_lock(f, offset, n, flags);
     }
-}
-
-void
-lks_wal_barrier(struct lks_file *f)
-{
-    /* Between the two copies of the header. */
-    f->wal.header_is_old = false;
-    f->real->pMethods->xShmBarrier(f->real);
 }
 
 static int

@@ -1,10 +1,13 @@
 /*
  * Made to fail by: raising `durable` to what `committed` is after the sync; not looking at the poison after a sync that
- * succeeded.
+ * succeeded; sleeping at once beside a leader; not sleeping on a slow disk.
  */
 #include "coord/groupsync.h"
 
 #include <errno.h>
+#include <sched.h>
+
+#include "base/clock.h"
 
 #include "coord/coordtest.h"
 #include "os/file.h"
@@ -113,6 +116,50 @@ START_TEST(the_lag_begins_with_the_first_who_does_not_wait_and_ends_with_a_sync)
 }
 END_TEST
 
+/* Who waits gives the processor away, which here is told. */
+static struct lockstep_db *led;
+static unsigned yields;
+
+int
+sched_yield(void)
+{
+    if (led != NULL && ++yields == 3)
+        lks_a64_max(&led->shm->state.durable, lks_a64_relaxed(&led->shm->state.committed));
+    return 0;
+}
+
+/* Another has just begun to sync. */
+static void
+let_lead(struct lockstep_db *db, uint64_t took_ns)
+{
+    struct lks_shm_state *state = &db->shm->state;
+    lks_a64_set_relaxed(&state->sync_took_ns, took_ns);
+    lks_a64_set_relaxed(&state->sync_since_ns, lks_clock_ns());
+    lks_a64_set_relaxed(&state->sync_leader, (uint64_t)1 << 12 | (db->client + 2));
+    led = db;
+    yields = 0;
+}
+
+START_TEST(beside_a_leader_one_looks_again_awake_if_the_disk_is_fast)
+{
+    struct lockstep_db *db = memory_db(12);
+    struct disk disk = {.db = db};
+    uint64_t ticket = lks_groupsync_draw(db);
+    let_lead(db, LKS_GROUPSYNC_FAST_NS);
+    ck_assert_int_eq(lks_groupsync_wait(db, ticket, -1, sync_disk, &disk), LOCKSTEP_OK);
+    ck_assert_uint_eq(yields, 3);
+    ck_assert_int_eq(disk.syncs, 0);
+
+    /* Else it sleeps, and syncs by itself when that leader has had his time. */
+    ticket = lks_groupsync_draw(db);
+    let_lead(db, LKS_GROUPSYNC_FAST_NS + 1);
+    ck_assert_int_eq(lks_groupsync_wait(db, ticket, -1, sync_disk, &disk), LOCKSTEP_OK);
+    ck_assert_uint_eq(yields, 0);
+    ck_assert_int_eq(disk.syncs, 1);
+    memory_db_free(db);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -123,5 +170,6 @@ main(void)
     tcase_add_test(tcase, a_failed_sync_poisons_and_a_later_one_proves_nothing);
     tcase_add_test(tcase, a_sync_beside_one_that_fails_proves_nothing);
     tcase_add_test(tcase, the_lag_begins_with_the_first_who_does_not_wait_and_ends_with_a_sync);
+    tcase_add_test(tcase, beside_a_leader_one_looks_again_awake_if_the_disk_is_fast);
     return coordtest_main(suite);
 }

@@ -1,10 +1,13 @@
 /*
  * What a commit in WAL mode writes and locks: a frame is one write, whatever SQLite makes of it, and the log is as stock
- * SQLite would have it, to the last checksum; a read mark that is near enough is not moved on.
+ * SQLite would have it, to the last checksum; a read mark that is near enough is not moved on; who waits for the disk, and
+ * is about to write, waits for the lock awake and without a read lock, and nobody else does.
  *
  * Made to fail by: never keeping a frame's header (two writes); keeping those that are written anew for a changed checksum
- * (who reads the log without its index finds it end there); moving on every mark, or none.
+ * (who reads the log without its index finds it end there); moving on every mark, or none; not waiting awake; doing so
+ * with a read lock, for a statement that reads, or where the last commit did not wait.
  */
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -128,6 +131,83 @@ START_TEST(a_read_mark_that_is_near_is_not_moved_on)
 }
 END_TEST
 
+/* ------------------------------------------------------------------------------------------------
+ * Waiting awake: the processor is given away, which here is told
+ * --------------------------------------------------------------------------------------------- */
+
+static sqlite3 *owner;
+static unsigned yields, snapshots;
+
+int
+sched_yield(void)
+{
+    yields++;
+    if (owner != NULL && yields == 3) {
+        sqlite3 *db = owner;
+        owner = NULL;
+        must(db, "insert into t(v) values('of the owner'); commit");
+    }
+    return 0;
+}
+
+static void
+count_snapshot(void)
+{
+    snapshots++;
+}
+
+/* Another connection has the lock. */
+static void
+take(sqlite3 *db)
+{
+    must(db, "begin immediate");
+    owner = db;
+    yields = 0;
+}
+
+START_TEST(who_waits_for_the_disk_waits_awake_and_without_a_read_lock)
+{
+    sqlite3 *db = make(4096), *other = open_ours("a.db", "worker=off");
+    must(other, "pragma synchronous = full");
+    must(db, "pragma synchronous = full");
+    sqlite3_busy_timeout(db, 20);
+    /* It has a busy timeout: that is known when it was used. */
+    take(other);
+    check_text(sql(db, "insert into t(v) values(1)"), "error 5: database is locked");
+    ck_assert_uint_eq(yields, 0);
+    owner = NULL;
+    must(other, "commit");
+    must(db, "insert into t(v) values(2)");
+
+    take(other);
+    probe_before_snapshots(count_snapshot);
+    snapshots = 0;
+    must(db, "begin immediate");
+    probe_before_snapshots(NULL);
+    ck_assert_uint_eq(yields, 3);
+    ck_assert_uint_eq(snapshots, 1);
+    check_text(must(db, "select count(*) from t where v = 'of the owner'"), "1");
+    must(db, "insert into t(v) values(3); commit");
+
+    /* A statement that reads has nothing to wait for. */
+    take(other);
+    check_text(must(db, "select count(*) from t"), "4");
+    ck_assert_uint_eq(yields, 0);
+    owner = NULL;
+    must(other, "rollback");
+
+    must(db, "pragma synchronous = normal; insert into t(v) values(4)");
+    take(other);
+    check_text(sql(db, "insert into t(v) values(5)"), "error 5: database is locked");
+    ck_assert_uint_eq(yields, 0);
+    owner = NULL;
+    must(other, "rollback");
+    close_db(other);
+    close_db(db);
+    left_clean();
+}
+END_TEST
+
 static Suite *
 make_suite(void)
 {
@@ -137,6 +217,7 @@ make_suite(void)
     tcase_add_loop_test(tcase, the_log_is_whole_after_pages_that_were_written_twice, 0,
                         (int)(sizeof page_sizes / sizeof page_sizes[0]) * 3);
     tcase_add_test(tcase, a_read_mark_that_is_near_is_not_moved_on);
+    tcase_add_test(tcase, who_waits_for_the_disk_waits_awake_and_without_a_read_lock);
     return suite;
 }
 
