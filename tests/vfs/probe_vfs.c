@@ -34,6 +34,9 @@ static int super_journal = -1;
 static void (*in_checkpoint)(void), (*before_snapshots)(void), (*after_snapshots)(void);
 static void (*instead_of_sleeps)(void);
 
+static char at_event;
+static void (*at)(void);
+
 static struct probe_file *
 of(sqlite3_file *file)
 {
@@ -46,6 +49,15 @@ note(char event)
     totals[(unsigned char)event]++;
     if (event != 0 && count + 1 < sizeof events)
         events[count++] = event;
+    if (event != 0 && event == at_event && at != NULL)
+        at();
+}
+
+void
+probe_at(char event, void (*callback)(void))
+{
+    at_event = event;
+    at = callback;
 }
 
 const char *

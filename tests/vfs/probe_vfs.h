@@ -19,6 +19,9 @@ const char *probe_events(void);
 /* How often a letter happened in this process, by any thread; or m: the attempts to move a read mark on. */
 unsigned probe_total(char event);
 
+/* Called whenever that happens, before it does, in whatever thread; NULL: no more. */
+void probe_at(char event, void (*callback)(void));
+
 /* Writes to logs, of any database, that no sync of that log has followed. */
 unsigned probe_unsynced(void);
 /* The same as of when a super-journal was deleted last, -1: none was since the last call. */
