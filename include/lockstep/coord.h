@@ -146,7 +146,8 @@ enum lockstep_status lockstep_db_open(const char *path, const struct lockstep_op
  * NOTSTORE: the file is in WAL mode.  Idempotent.  Thread-safe.
  * Of one that only reads: READONLY if others are connected and it may not write the coordination file, where readers mark
  * what they read; CANTOPEN if it may not even read one that was left.  If nobody is connected, calls that need the memory
- * that clients share (info, wait, run, checkpoint) return READONLY.
+ * that clients share return READONLY (info, wait, run, checkpoint) or MISUSE (who is connected, which snapshots are in
+ * use, begin_at, locks, work).
  */
 enum lockstep_status lockstep_db_attach(struct lockstep_db *db);
 
