@@ -87,7 +87,7 @@ find_clients(struct lockstep_inspection *in, int coord_fd)
         in->alive[i] = held;
         look_at_client(in, i, pid);
     }
-    for (uint32_t byte = LKS_BYTE_DMS1; byte <= LKS_BYTE_CHECKPOINTER; byte++) {
+    for (uint32_t byte = LKS_BYTE_DMS1; byte <= LKS_BYTE_WORK; byte++) {
         status = find_holder(in, coord_fd, byte, &held, &pid);
         if (status != LOCKSTEP_OK)
             return status;

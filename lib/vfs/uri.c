@@ -90,8 +90,7 @@ lks_uri_parse(const char *name, struct lks_uri *out_uri)
     out_uri->shm = !shm_copy(name)                  ? LKS_SHM_NATIVE
                    : out_uri->options.single_process ? LKS_SHM_HEAP
                                                      : LKS_SHM_COPY;
-    word = sqlite3_uri_parameter(name, "checkpoint");
-    out_uri->checkpoint_off = word != NULL && !sqlite3_uri_boolean(name, "checkpoint", 1);
+    out_uri->checkpoint_off = !flag(name, "checkpoint", true);
     out_uri->log_limit = (uint64_t)number(name, "wal_limit", 0, (sqlite3_int64)1 << 40);
     out_uri->lock_wait_ms = (uint32_t)number(name, "lock_wait", DEFAULT_LOCK_WAIT_MS, 3600000);
 }

@@ -40,12 +40,13 @@ START_TEST(a_uri_parameter_out_of_range_is_ignored_and_logged)
     ck_assert(logged("store_limit=-1"));
     close_db(db);
     log_clear();
-    db = make("max_lag=soon&lock_wait=late&worker=maybe&multi_process=perhaps&unsafe_fs=off");
+    db = make("max_lag=soon&lock_wait=late&worker=maybe&multi_process=perhaps&checkpoint=never&unsafe_fs=off");
     check_text(must(db, "pragma lockstep_max_lag"), "100");
     ck_assert(logged("max_lag=soon is no number"));
     ck_assert(logged("lock_wait=late is no number"));
     ck_assert(logged("worker=maybe is none of"));
     ck_assert(logged("multi_process=perhaps is none of"));
+    ck_assert(logged("checkpoint=never is none of"));
     ck_assert(!logged("unsafe_fs"));
     /* That of a database that is shared. */
     ck_assert_uint_eq(info(db).hard_limit, sizeof(void *) < 8 ? 256ull << 20 : 32ull << 30);
