@@ -1,5 +1,5 @@
 /*
- * kv: a key-value store for many processes in a few hundred lines, on <lockstep/coord.h> alone.  See kv.c.
+ * kv: a key-value store for many processes, on <lockstep/coord.h> alone.  See kv.c.
  *
  * The file is blocks of 4096 bytes.  Block 0 is the head: where the tree begins, in a record that is kept twice
  * (lockstep_conn_meta_write()), and the root of Lockstep's list of free blocks.  The other blocks are nodes of a
