@@ -1,4 +1,10 @@
-/* Asking for locks, and the right to work: coord.h. */
+/*
+ * Asking for locks, and the right to work: coord.h.
+ *
+ * Made to fail by: lks_work_take() without the byte, without work_owner, or that keeps that in vain; a close or a drop that
+ * leaves either; a lock_test that does not know our own connection at work, or since when WRITER is held; a shared lock that
+ * is called exclusive.
+ */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,6 +72,7 @@ START_TEST(a_test_of_a_lock_names_who_is_in_the_way_and_takes_nothing)
     ck_assert_int_eq(test_lock(LOCKSTEP_LOCK_WRITER, LOCKSTEP_EXCLUSIVE, &h), LOCKSTEP_BUSY);
     ck_assert_int_eq(h.pid, child.pid);
     ck_assert_uint_eq(h.connection, 1);
+    ck_assert_uint_gt(h.held_ns, 0);
     ck_assert(h.alive);
     ck_assert_int_eq(lockstep_db_lock_test(db, LOCKSTEP_LOCK_WRITER, LOCKSTEP_EXCLUSIVE, NULL), LOCKSTEP_BUSY);
     child_kill(&child);

@@ -1,4 +1,10 @@
-/* Who is connected, and snapshots that several read: coord.h. */
+/*
+ * Who is connected, and snapshots that several read: coord.h.
+ *
+ * Made to fail by: lks_reader_share() that counts nothing, does not look for who holds the snapshot, leans on a claim, keeps
+ * its slot in vain, or knows the size from the ring only; a scan that does not look again, or counts too little as used then;
+ * not clearing dead readers.
+ */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -106,6 +112,50 @@ START_TEST(a_snapshot_in_use_is_known_and_so_is_the_oldest)
     ck_assert_int_eq(in_use(first), 0);
     ck_assert_uint_eq(oldest(), second);
     lockstep_conn_close(reader);
+    lockstep_conn_close(writer);
+    OK(lockstep_db_close(db));
+}
+END_TEST
+
+START_TEST(the_snapshot_of_a_dead_reader_is_not_the_oldest)
+{
+    struct lockstep_conn *writer;
+    struct child child;
+    child_start(&child, hold_newest);
+    child_await(&child, 's');
+    db = api_open(NULL);
+    writer = api_connect(db);
+    child_go(&child);
+    child_await(&child, 'h');
+    ck_assert_uint_eq(api_write_byte(writer, 5, 'a', LOCKSTEP_FULL_SYNC), 2);
+    ck_assert_uint_eq(oldest(), 1);
+    child_kill(&child);
+    ck_assert_uint_eq(oldest(), 2);
+    lockstep_conn_close(writer);
+    OK(lockstep_db_close(db));
+}
+END_TEST
+
+/* Of a slot that somebody claims: what is claimed there may move on. */
+START_TEST(a_claim_is_not_leaned_upon_until_it_is_active)
+{
+    struct lockstep_conn *conn, *writer;
+    struct lks_shm_slot *slot;
+    uint64_t old;
+    db = api_open(NULL);
+    conn = api_connect(db);
+    writer = api_connect(db);
+    old = api_write_byte(writer, 5, 'a', LOCKSTEP_FULL_SYNC);
+    slot = &db->shm->slots[20];
+    lks_a32_max(&db->shm->state.slots_high, 20);
+    lks_a64_set_release(&slot->word, lks_slot_word(old, db->client, LKS_SLOT_CLAIMING));
+    api_write_byte(writer, 5, 'b', LOCKSTEP_FULL_SYNC);
+    ck_assert_int_eq(lockstep_conn_begin_at(conn, old), LOCKSTEP_STALE);
+    lks_a64_set_release(&slot->word, lks_slot_word(old, db->client, LKS_SLOT_ACTIVE));
+    OK(lockstep_conn_begin_at(conn, old));
+    ck_assert_int_eq(api_read_byte(conn, 5), 'a');
+    lks_a64_set_release(&slot->word, 0);
+    lockstep_conn_close(conn);
     lockstep_conn_close(writer);
     OK(lockstep_db_close(db));
 }
@@ -363,6 +413,8 @@ main(void)
     TCase *tcase = coordtest_case(suite, "slots");
     tcase_add_test(tcase, the_connected_are_listed_and_the_dead_are_known);
     tcase_add_test(tcase, a_snapshot_in_use_is_known_and_so_is_the_oldest);
+    tcase_add_test(tcase, the_snapshot_of_a_dead_reader_is_not_the_oldest);
+    tcase_add_test(tcase, a_claim_is_not_leaned_upon_until_it_is_active);
     tcase_add_test(tcase, a_transaction_begins_on_the_snapshot_of_another_and_keeps_it);
     tcase_add_test(tcase, a_snapshot_passes_from_a_process_to_another_and_survives_its_death);
 #ifdef LKS_DEBUG
