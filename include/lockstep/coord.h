@@ -146,8 +146,8 @@ enum lockstep_status lockstep_db_open(const char *path, const struct lockstep_op
  * NOTSTORE: the file is in WAL mode.  Idempotent.  Thread-safe.
  * Of one that only reads: READONLY if others are connected and it may not write the coordination file, where readers mark
  * what they read; CANTOPEN if it may not even read one that was left.  If nobody is connected, calls that need the memory
- * that clients share return READONLY (info, wait, run, checkpoint) or MISUSE (who is connected, which snapshots are in
- * use, begin_at, locks, work).
+ * that clients share (info, wait, run, checkpoint, clients, begin_at, and those about snapshots, locks and work) return
+ * READONLY; to attach again is to look again.
  */
 enum lockstep_status lockstep_db_attach(struct lockstep_db *db);
 
@@ -214,7 +214,7 @@ uint32_t lockstep_db_slot(struct lockstep_db *db);
  * Begins a transaction on an older snapshot that a transaction of any connection of any process holds, which
  * stays protected from then on even if that one ends.  The newest one will do as well.  STALE: nobody holds
  * it any more, and parts of it may be gone.  BUSY: as of lockstep_conn_begin().  MISUSE: there was no such
- * commit.
+ * commit.  READONLY: nobody is connected.
  */
 enum lockstep_status lockstep_conn_begin_at(struct lockstep_conn *conn, uint64_t snapshot);
 /*
@@ -258,12 +258,15 @@ struct lockstep_lock_holder {
  */
 enum lockstep_status lockstep_db_lock_test(struct lockstep_db *db, uint32_t lock, enum lockstep_lock_mode mode,
                                            struct lockstep_lock_holder *out_holder);
-/* How this connection, or its process, holds it.  UNLOCKED, too, for a wrong call. */
+/*
+ * How this connection, or its process, holds it.  UNLOCKED, too, for a wrong call.  A transaction that began when nobody was
+ * connected reads a private copy, and holds no SNAPSHOT.
+ */
 enum lockstep_lock_mode lockstep_conn_holds(const struct lockstep_conn *conn, uint32_t lock);
 /*
  * 1: it holds `lock` in `mode` or, for SHARED, in a stronger one; for UNLOCKED, not at all.  Else 0, and a
- * library built with
- * --enable-debug prints what is held to stderr and aborts: to be called where a lock is relied upon.
+ * library built with --enable-debug prints what is held to stderr and aborts: to be called where a lock is
+ * relied upon.
  */
 int lockstep_conn_assert_lock(const struct lockstep_conn *conn, uint32_t lock, enum lockstep_lock_mode mode);
 /*
@@ -281,8 +284,8 @@ size_t lockstep_conn_locks(const struct lockstep_conn *conn, char *buf, size_t s
  */
 
 /*
- * Not waiting.  BUSY: another connection, of this process or of another, is at work.  MISUSE: this one is;
- * READONLY.
+ * Not waiting.  BUSY: another connection, of this process or of another, is at work.  MISUSE: this one is.
+ * READONLY: opened so.
  */
 enum lockstep_status lockstep_conn_work_begin(struct lockstep_conn *conn);
 /* MISUSE: it is not at work. */
@@ -300,8 +303,8 @@ enum lockstep_status lockstep_conn_work_end(struct lockstep_conn *conn);
  *
  * All of these: MISUSE outside of a transaction (of a write transaction, where it says "writing") or before
  * lockstep_conn_block_open(); FORMAT if there is no list at the root, CORRUPT if it is damaged, and the
- * errors of reading and writing.  After any of these in a write transaction but MISUSE, roll it back: commit
- * would refuse.
+ * errors of reading and writing.  After any of these but MISUSE in a write transaction that has changed the
+ * list, roll it back: commit would refuse.
  */
 #define LOCKSTEP_BLOCK_ROOT_BYTES 64
 

@@ -103,8 +103,11 @@ lockstep_conn_begin(struct lockstep_conn *conn)
 enum lockstep_status
 lockstep_conn_begin_at(struct lockstep_conn *conn, uint64_t snapshot)
 {
-    if (!conn_usable(conn) || conn->reader.snapshot != 0 || snapshot == 0 ||
-        snapshot > lks_a64_acquire(&conn->db->shm->state.committed))
+    if (conn == NULL || !readable(conn->db) || conn->reader.snapshot != 0 || snapshot == 0)
+        return LOCKSTEP_MISUSE;
+    if (!connected(conn->db))
+        return LOCKSTEP_READONLY;
+    if (snapshot > lks_a64_acquire(&conn->db->shm->state.committed))
         return LOCKSTEP_MISUSE;
     return lks_conn_begin_at(conn, snapshot);
 }

@@ -17,8 +17,10 @@ lockstep_db_clients(struct lockstep_db *db, struct lockstep_client *out, size_t 
 {
     size_t count = 0;
     uint32_t i;
-    if (!connected(db) || out_count == NULL || (out == NULL && capacity > 0))
+    if (out_count == NULL || (out == NULL && capacity > 0))
         return LOCKSTEP_MISUSE;
+    if (!connected(db))
+        return not_connected(db);
     for (i = 0; i < LKS_MAX_CLIENTS; i++) {
         struct lockstep_client client;
         if (lks_a32_relaxed(&db->shm->clients[i].pid) == 0 || !lks_client_read(db, i, &client))
@@ -60,8 +62,10 @@ enum lockstep_status
 lockstep_db_snapshot_in_use(struct lockstep_db *db, uint64_t snapshot, int *out_in_use)
 {
     bool used;
-    if (!connected(db) || out_in_use == NULL)
+    if (out_in_use == NULL)
         return LOCKSTEP_MISUSE;
+    if (!connected(db))
+        return not_connected(db);
     used = snapshot_used(db->shm, snapshot);
     if (used && lks_client_reap_readers(db, snapshot + 1))
         used = snapshot_used(db->shm, snapshot);
@@ -73,8 +77,10 @@ enum lockstep_status
 lockstep_db_snapshot_oldest(struct lockstep_db *db, uint64_t *out_snapshot)
 {
     struct lks_horizon horizon;
-    if (!connected(db) || out_snapshot == NULL)
+    if (out_snapshot == NULL)
         return LOCKSTEP_MISUSE;
+    if (!connected(db))
+        return not_connected(db);
     lks_horizon_scan(db->shm, &horizon);
     if (horizon.count > 0 && lks_client_reap_readers(db, horizon.floor))
         lks_horizon_scan(db->shm, &horizon);
@@ -89,9 +95,11 @@ lockstep_db_lock_test(struct lockstep_db *db, uint32_t lock, enum lockstep_lock_
     struct lockstep_lock_holder holder;
     char buf[16];
     enum lockstep_status status;
-    if (!connected(db) || lks_holder_lock_name(lock, buf) == NULL || lock == LOCKSTEP_LOCK_SNAPSHOT ||
+    if (lks_holder_lock_name(lock, buf) == NULL || lock == LOCKSTEP_LOCK_SNAPSHOT ||
         (mode != LOCKSTEP_SHARED && mode != LOCKSTEP_EXCLUSIVE))
         return LOCKSTEP_MISUSE;
+    if (!connected(db))
+        return not_connected(db);
     status = lks_holder_find(db, lock, mode == LOCKSTEP_EXCLUSIVE, &holder);
     if (status == LOCKSTEP_BUSY && out_holder != NULL)
         *out_holder = holder;
@@ -106,7 +114,7 @@ lockstep_conn_holds(const struct lockstep_conn *conn, uint32_t lock)
     if (lock == LOCKSTEP_LOCK_WRITER)
         return conn->writing ? LOCKSTEP_EXCLUSIVE : LOCKSTEP_UNLOCKED;
     if (lock == LOCKSTEP_LOCK_SNAPSHOT)
-        return conn->reader.snapshot != 0 ? LOCKSTEP_SHARED : LOCKSTEP_UNLOCKED;
+        return conn_reading(conn) ? LOCKSTEP_SHARED : LOCKSTEP_UNLOCKED;
     if (lock == LOCKSTEP_LOCK_WORK)
         return lks_work_held(conn->db, conn->reader.connection) ? LOCKSTEP_EXCLUSIVE : LOCKSTEP_UNLOCKED;
     if (lock == LOCKSTEP_LOCK_CLIENT + conn->db->client)
@@ -154,7 +162,7 @@ lockstep_conn_locks(const struct lockstep_conn *conn, char *buf, size_t size_byt
     }
     if (conn->place.entry < LKS_MAX_WAITERS)
         add(&line, "WRITER", "waiting");
-    if (conn->reader.snapshot != 0) {
+    if (conn_reading(conn)) {
         snprintf(text, sizeof text, "%llu", (unsigned long long)conn->reader.snapshot);
         add(&line, "snapshot", text);
     }

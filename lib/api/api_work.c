@@ -7,10 +7,12 @@
 enum lockstep_status
 lockstep_conn_work_begin(struct lockstep_conn *conn)
 {
-    if (!conn_usable(conn) || lks_work_held(conn->db, conn->reader.connection))
+    if (conn == NULL || !readable(conn->db))
         return LOCKSTEP_MISUSE;
-    if (conn->db->readonly || conn->db->options.readonly)
+    if (conn->db->readonly)
         return LOCKSTEP_READONLY;
+    if (lks_work_held(conn->db, conn->reader.connection))
+        return LOCKSTEP_MISUSE;
     return lks_work_take(conn->db, conn->reader.connection);
 }
 

@@ -250,6 +250,9 @@ enum lks_block_state { LKS_BLOCK_FREE = 0, LKS_BLOCK_USED = 1 };
  * written_bytes    worker             WORKER            add, before flushed
  *
  * worker           its holder         WORKER            relaxed, a hint: client + 1, 0 nobody
+ * worker_asleep    its thread         WORKER            relaxed, then a full fence and the last look before it sleeps
+ *                  who rings          -                 0, before work_bell (death between the two: it sleeps on, to the
+ *                                                       end of its time at most)
  *
  * The last group is of databases in WAL mode; see coord/groupsync.h.  There `committed` counts tickets, points in
  * the log: it is added to by anybody (the writer, before it lets WAL_WRITE_LOCK go, for its commit), `durable` is
@@ -324,7 +327,7 @@ struct lks_shm_state {
     struct lks_a32 last_errno;
     struct lks_a32 flush_bell;
     struct lks_a32 work_bell;
-    struct lks_a32 worker_asleep; /* hint: 1 if a commit should ring work_bell */
+    struct lks_a32 worker_asleep; /* enum lks_worker_sleep: should a commit ring work_bell? */
     struct lks_a32 worker;
     struct lks_a32 distrusted;
     struct lks_a64 sync_wanted;
@@ -353,6 +356,9 @@ struct lks_shm_state {
 };
 
 enum lks_shm_mode { LKS_MODE_STORE = 0, LKS_MODE_WAL = 1 };
+
+/* IDLE: any commit rings.  NAPPING, over commits that are not due: only what cannot wait. */
+enum lks_worker_sleep { LKS_WORKER_AWAKE = 0, LKS_WORKER_IDLE = 1, LKS_WORKER_NAPPING = 2 };
 
 /* Bits of queue_flags. */
 #define LKS_QUEUE_WAITERS 1u  /* somebody may be waiting */

@@ -462,6 +462,8 @@ write_batch(struct batch *batch)
     /* Before flushed is published: after that a sweep may let the blocks go. */
     batch->store->page_size = page_size_after(batch);
     batch->store->settled = true;
+    /* The file is whole.  Before anybody is told: who waited for the batch may let a stock reader look. */
+    lks_lockset_stock_admit(&db->locks);
     publish_flushed(batch);
     /*
      * A huge batch's journal is not kept; failing to give it up is no loss.  One of the usual size is: to have the filesystem

@@ -11,7 +11,7 @@
  *   5. Keep stock readers out.
  *   6. Journal of the pages' old content; sealed.
  *   7. Write the units, neighbours together; set the size; sync.
- *   8. Invalidate the journal, publish flushed and durable, wake who waits, let stock readers in.
+ *   8. Invalidate the journal, let stock readers in, publish flushed and durable, wake who waits.
  *
  * A transaction below T that found no block and read the file may have read it in step 7: it sees next_id
  * beyond its snapshot, looks again, and finds the block of step 4.

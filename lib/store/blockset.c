@@ -57,7 +57,8 @@ lks_blockset_add(struct lks_blockset *set, uint64_t block)
 bool
 lks_blockset_has(const struct lks_blockset *set, uint64_t block)
 {
-    return set->count != 0 && set->places[find(set, block)] == block;
+    /* 0 is what a free place holds. */
+    return block != 0 && set->count != 0 && set->places[find(set, block)] == block;
 }
 
 void

@@ -15,6 +15,7 @@ struct lks_blockset {
 
 /* False: no memory, and the set is as it was. */
 bool lks_blockset_add(struct lks_blockset *set, uint64_t block);
+/* Of 0 too: it never is. */
 bool lks_blockset_has(const struct lks_blockset *set, uint64_t block);
 void lks_blockset_remove(struct lks_blockset *set, uint64_t block);
 /* Takes any one out; false: there is none. */

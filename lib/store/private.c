@@ -202,6 +202,18 @@ read_left(struct lockstep_db *db, int fd, struct lks_private *view)
 }
 
 /*
+ * The close alone would not do: a child that another thread has forked meanwhile has the descriptor too, and with it the
+ * lock would stay for as long as the child lives.
+ */
+static void
+let_go(int fd)
+{
+    if (fd >= 0)
+        lks_bytelock_release(fd, LKS_LOCK_DESCRIPTION, LKS_LOCK_BASE + LKS_BYTE_DMS1, 1);
+    lks_file_close(fd);
+}
+
+/*
  * Opens the coordination file and holds DMS1 shared: nobody connects.  *out_fd -1: there is none.  STALE: somebody is
  * connected, or it was removed meanwhile.
  */
@@ -241,7 +253,7 @@ hold_still(struct lockstep_db *db, int *out_fd)
     if (status == LOCKSTEP_OK && somebody != 0)
         status = alone != 0 ? LOCKSTEP_BUSY : LOCKSTEP_STALE;
     if (status != LOCKSTEP_OK) {
-        lks_file_close(fd);
+        let_go(fd);
         return status;
     }
     *out_fd = fd;
@@ -331,7 +343,7 @@ look_locked(struct lockstep_db *db, struct lks_private **out)
 unread:
     lks_lockset_stock_unread(&db->locks);
 close:
-    lks_file_close(fd);
+    let_go(fd);
     return status;
 }
 

@@ -28,7 +28,7 @@ ask(struct lockstep_db *db, uint64_t *out_used, uint64_t *out_size)
     if (said != LOCKSTEP_OK)
         lks_log(LKS_WARNING, "%s: the program cannot tell how much of it is in use (%s): it stays as long as it is",
                 db->path, lks_status_name(said));
-    *out_used = said == LOCKSTEP_OK && used < conn->size ? used : conn->size;
+    *out_used = said == LOCKSTEP_OK ? used : conn->size;
 close:
     lks_conn_close(conn);
     return status;

@@ -17,9 +17,6 @@
 #define BACK_OFF_MIN_NS (5 * LKS_NS_PER_MS)
 #define BACK_OFF_MAX_NS (1000 * LKS_NS_PER_MS)
 
-/* Values of state.worker_asleep. */
-enum { AWAKE = 0, IDLE = 1 /* any commit rings */, NAPPING = 2 /* only what cannot wait */ };
-
 bool
 lks_worker_is_pending(const struct lks_shm_state *state)
 {
@@ -39,7 +36,7 @@ void
 lks_worker_ring(struct lockstep_db *db)
 {
     struct lks_shm_state *state = &db->shm->state;
-    lks_a32_set_relaxed(&state->worker_asleep, AWAKE);
+    lks_a32_set_relaxed(&state->worker_asleep, LKS_WORKER_AWAKE);
     lks_a32_add(&state->work_bell, 1);
     lks_futex_wake(&state->work_bell, UINT32_MAX);
 }
@@ -48,11 +45,11 @@ void
 lks_worker_notice(struct lockstep_db *db)
 {
     struct lks_shm_state *state = &db->shm->state;
-    /* The caller's unlock of the writer queue was a full fence: pairs with the one in sleep_until(). */
+    /* The caller's unlock of the writer queue was a full fence: pairs with the one in sleep_on_bell(). */
     uint32_t asleep = lks_a32_relaxed(&state->worker_asleep);
-    if (asleep == AWAKE || (asleep == NAPPING && !lks_worker_is_urgent(db)))
+    if (asleep == LKS_WORKER_AWAKE || (asleep == LKS_WORKER_NAPPING && !lks_worker_is_urgent(db)))
         return;
-    if (lks_a32_cas(&state->worker_asleep, asleep, AWAKE)) {
+    if (lks_a32_cas(&state->worker_asleep, asleep, LKS_WORKER_AWAKE)) {
         lks_a32_add(&state->work_bell, 1);
         lks_futex_wake(&state->work_bell, UINT32_MAX);
     }
@@ -70,16 +67,17 @@ stopping(struct lks_store *store)
 
 /* The worker's sleep: on the shared bell. */
 static void
-sleep_on_bell(struct lockstep_db *db, uint32_t kind, uint64_t wait_ns)
+sleep_on_bell(struct lockstep_db *db, enum lks_worker_sleep kind, uint64_t wait_ns)
 {
     struct lks_shm_state *state = &db->shm->state;
     uint32_t seen = lks_a32_seq(&state->work_bell);
     lks_a32_set_relaxed(&state->worker_asleep, kind);
     lks_fence();
     /* What came in between the last look and the flag above: its committer saw AWAKE and did not ring. */
-    if (!(kind == IDLE ? lks_worker_is_pending(state) : lks_worker_is_urgent(db)) && !stopping(lks_store_of(db)))
+    if (!(kind == LKS_WORKER_IDLE ? lks_worker_is_pending(state) : lks_worker_is_urgent(db)) &&
+        !stopping(lks_store_of(db)))
         lks_futex_wait(&state->work_bell, seen, wait_ns);
-    lks_a32_set_relaxed(&state->worker_asleep, AWAKE);
+    lks_a32_set_relaxed(&state->worker_asleep, LKS_WORKER_AWAKE);
 }
 
 /* Everybody else's: on a condition of this process. */
@@ -105,14 +103,14 @@ work(struct lockstep_db *db, uint64_t *back_off)
     if (*back_off > 0)
         sleep_local(lks_store_of(db), *back_off);
     else if (!lks_worker_is_pending(state))
-        sleep_on_bell(db, IDLE, IDLE_NS);
+        sleep_on_bell(db, LKS_WORKER_IDLE, IDLE_NS);
     lag = lks_a32_relaxed(&state->max_lag_ms) * LKS_NS_PER_MS;
     /*
      * Half of max_lag is for gathering, the other half for the batch itself, so that a commit is durable
      * within the whole.
      */
     if (*back_off == 0 && lks_worker_is_pending(state) && !lks_worker_is_urgent(db))
-        sleep_on_bell(db, NAPPING, lag / 2);
+        sleep_on_bell(db, LKS_WORKER_NAPPING, lag / 2);
     if (stopping(lks_store_of(db)) || !lks_worker_is_pending(state))
         return;
     status = lks_batch_run(db, NULL);
@@ -183,7 +181,13 @@ lks_worker_stop(struct lockstep_db *db)
         store->worker_stop = true;
         pthread_cond_signal(&store->worker_wake);
         lks_mutex_unlock(&store->worker_mutex);
-        lks_worker_ring(db);
+        /*
+         * Our thread sleeps on the shared bell only if it found WORKER held here, and after that found worker_stop unset.  So
+         * WORKER was held before the store above, and it is not given up while the thread runs.  Where it is not held another
+         * process's thread sleeps there, perhaps over commits whose lag is not over: that is not to be woken.
+         */
+        if (lks_lockset_holds(&db->locks, LKS_BYTE_WORKER))
+            lks_worker_ring(db);
         pthread_join(store->worker_thread, NULL);
         store->worker_running = false;
     }

@@ -50,8 +50,8 @@
 /* Between two tries to open the keeper. */
 #define RETRY_MS 10
 
-/* Values of state.worker_asleep, as in store/worker.c. */
-enum { AWAKE = 0, IDLE = 1, NAPPING = 2 };
+/* enum lks_worker_sleep, for short. */
+enum { AWAKE = LKS_WORKER_AWAKE, IDLE = LKS_WORKER_IDLE, NAPPING = LKS_WORKER_NAPPING };
 
 struct checkpointer {
     struct lockstep_db *db;

@@ -9,8 +9,8 @@ struct lockstep_db *
 api_open(const struct lockstep_options *options)
 {
     struct lockstep_db *db = NULL;
-    ck_assert_int_eq(lockstep_db_open("db", options, &db), LOCKSTEP_OK);
-    ck_assert_int_eq(lockstep_db_attach(db), LOCKSTEP_OK);
+    OK(lockstep_db_open("db", options, &db));
+    OK(lockstep_db_attach(db));
     return db;
 }
 
@@ -18,30 +18,49 @@ struct lockstep_conn *
 api_connect(struct lockstep_db *db)
 {
     struct lockstep_conn *conn = NULL;
-    ck_assert_int_eq(lockstep_conn_open(db, &conn), LOCKSTEP_OK);
+    OK(lockstep_conn_open(db, &conn));
     return conn;
 }
 
 void
 api_begin_writing(struct lockstep_conn *conn)
 {
-    ck_assert_int_eq(lockstep_conn_begin(conn), LOCKSTEP_OK);
-    ck_assert_int_eq(lockstep_conn_write_begin(conn, 10000), LOCKSTEP_OK);
+    OK(lockstep_conn_begin(conn));
+    OK(lockstep_conn_write_begin(conn, 10000));
 }
 
-void
+uint64_t
 api_commit(struct lockstep_conn *conn, enum lockstep_durability durability)
 {
-    ck_assert_int_eq(lockstep_conn_commit(conn, durability, NULL), LOCKSTEP_OK);
+    uint64_t ticket = 0;
+    OK(lockstep_conn_commit(conn, durability, &ticket));
     lockstep_conn_end(conn);
+    return ticket;
 }
 
 void
 api_write(struct lockstep_conn *conn, uint64_t at, const char *text, enum lockstep_durability durability)
 {
     api_begin_writing(conn);
-    ck_assert_int_eq(lockstep_conn_write(conn, at, text, strlen(text)), LOCKSTEP_OK);
+    OK(lockstep_conn_write(conn, at, text, strlen(text)));
     api_commit(conn, durability);
+}
+
+uint64_t
+api_write_byte(struct lockstep_conn *conn, uint64_t at, char byte, enum lockstep_durability durability)
+{
+    api_begin_writing(conn);
+    OK(lockstep_conn_write(conn, at, &byte, 1));
+    return api_commit(conn, durability);
+}
+
+int
+api_read_byte(struct lockstep_conn *conn, uint64_t at)
+{
+    unsigned char byte = 0;
+    size_t got = 0;
+    OK(lockstep_conn_read(conn, at, &byte, 1, &got));
+    return got == 1 ? byte : -1;
 }
 
 const char *
@@ -51,8 +70,8 @@ api_read(struct lockstep_conn *conn, uint64_t at, size_t size)
     size_t got = 0;
     memset(text, 0, sizeof text);
     ck_assert_uint_lt(size, sizeof text);
-    ck_assert_int_eq(lockstep_conn_begin(conn), LOCKSTEP_OK);
-    ck_assert_int_eq(lockstep_conn_read(conn, at, text, size, &got), LOCKSTEP_OK);
+    OK(lockstep_conn_begin(conn));
+    OK(lockstep_conn_read(conn, at, text, size, &got));
     lockstep_conn_end(conn);
     return text;
 }

@@ -6,13 +6,21 @@
 
 #include "coord/coordtest.h"
 
+/* In a test; in a child use child_check(). */
+#define OK(CALL) ck_assert_int_eq((CALL), LOCKSTEP_OK)
+
 /* "db", attached. */
 struct lockstep_db *api_open(const struct lockstep_options *options);
 struct lockstep_conn *api_connect(struct lockstep_db *db);
 void api_begin_writing(struct lockstep_conn *conn);
-void api_commit(struct lockstep_conn *conn, enum lockstep_durability durability);
+/* Commits, ends the transaction, returns the ticket. */
+uint64_t api_commit(struct lockstep_conn *conn, enum lockstep_durability durability);
 /* One transaction that writes `text` at `at`. */
 void api_write(struct lockstep_conn *conn, uint64_t at, const char *text, enum lockstep_durability durability);
+/* A commit of one byte, and its ticket. */
+uint64_t api_write_byte(struct lockstep_conn *conn, uint64_t at, char byte, enum lockstep_durability durability);
+/* In a transaction; -1 beyond the end. */
+int api_read_byte(struct lockstep_conn *conn, uint64_t at);
 /* One transaction that reads so many bytes there; a static string. */
 const char *api_read(struct lockstep_conn *conn, uint64_t at, size_t size);
 

@@ -2,7 +2,8 @@
  * The name of what an application keeps in the file: who has another one is not let in.
  *
  * Made to fail by: leaving lks_format_check() out of prepare_joining() or out of prepare_alone(); not replacing the file of
- * another name in which nothing waits; leaving lks_format_make() out; "SQLite" in lib/vfs/uri.c.
+ * another name in which nothing waits; leaving lks_format_make() out; "SQLite" in lib/vfs/uri.c; a process that takes all
+ * callbacks for one; what lies behind a name's end as part of it.
  */
 #include "api/enginetest.h"
 
@@ -210,6 +211,41 @@ START_TEST(the_option_is_asked_before_the_callback_and_must_end)
 }
 END_TEST
 
+static enum lockstep_status
+supply_too(void *arg, const char *stored, const void *head, size_t head_bytes, char out_format[LOCKSTEP_FORMAT_SIZE])
+{
+    return supply(arg, stored, head, head_bytes, out_format);
+}
+
+/* Their names are not known yet, and each would have to hear of the other's. */
+START_TEST(in_one_process_another_callback_is_another_format)
+{
+    struct asked asked = {.answer = "books 2"};
+    struct lockstep_options options = {.format_fn = supply, .format_arg = &asked};
+    struct lockstep_db *first = NULL, *second = NULL;
+    ck_assert_int_eq(lockstep_db_open("db", &options, &first), LOCKSTEP_OK);
+    ck_assert_int_eq(lockstep_db_open("db", &options, &second), LOCKSTEP_OK);
+    ck_assert_ptr_eq(first, second);
+    options.format_fn = supply_too;
+    ck_assert_int_eq(lockstep_db_open("db", &options, &second), LOCKSTEP_FORMAT);
+    ck_assert_int_eq(lockstep_db_close(first), LOCKSTEP_OK);
+    ck_assert_int_eq(lockstep_db_close(first), LOCKSTEP_OK);
+}
+END_TEST
+
+START_TEST(what_lies_behind_the_end_of_a_name_is_no_part_of_it)
+{
+    struct lockstep_options options = named("books 2");
+    char stored[LOCKSTEP_FORMAT_SIZE], expected[LOCKSTEP_FORMAT_SIZE] = "books 2";
+    struct lockstep_db *db;
+    memset(options.format + 8, 'x', 8);
+    db = api_open(&options);
+    memcpy(stored, db->shm->state.app_format, sizeof stored);
+    ck_assert_mem_eq(stored, expected, sizeof stored);
+    ck_assert_int_eq(lockstep_db_close(db), LOCKSTEP_OK);
+}
+END_TEST
+
 /* ------------------------------------------------------------------------------------------------- SQLite */
 
 static void
@@ -281,6 +317,8 @@ main(void)
 #endif
     tcase_add_test(tcase, the_callback_reads_the_header_where_nobody_is_and_hears_the_name_where_somebody_is);
     tcase_add_test(tcase, the_option_is_asked_before_the_callback_and_must_end);
+    tcase_add_test(tcase, in_one_process_another_callback_is_another_format);
+    tcase_add_test(tcase, what_lies_behind_the_end_of_a_name_is_no_part_of_it);
     tcase_add_test(tcase, a_sqlite_database_is_not_for_another_engine);
     tcase_add_test(tcase, another_engines_file_is_not_for_sqlite);
     return coordtest_main(suite);

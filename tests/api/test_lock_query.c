@@ -1,11 +1,17 @@
-/* Asking for locks, and the right to work: coord.h. */
+/*
+ * Asking for locks, and the right to work: coord.h.
+ *
+ * Made to fail by: lks_work_take() without the byte, without work_owner, or that keeps that in vain; a close or a drop that
+ * leaves either; a lock_test that does not know our own connection at work, or since when WRITER is held; a shared lock that
+ * is called exclusive.
+ */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "api/apitest.h"
+#include "api/enginetest.h"
 
 static struct lockstep_db *db;
 
@@ -42,7 +48,7 @@ START_TEST(a_test_of_a_lock_names_who_is_in_the_way_and_takes_nothing)
     struct child child;
     child_start(&child, take_all);
     child_await(&child, 's');
-    db = open_db(NULL);
+    db = api_open(NULL);
     OK(test_lock(LOCKSTEP_LOCK_DMS2, LOCKSTEP_EXCLUSIVE, &h));
     OK(test_lock(LOCKSTEP_LOCK_WRITER, LOCKSTEP_EXCLUSIVE, &h));
     child_go(&child);
@@ -66,6 +72,7 @@ START_TEST(a_test_of_a_lock_names_who_is_in_the_way_and_takes_nothing)
     ck_assert_int_eq(test_lock(LOCKSTEP_LOCK_WRITER, LOCKSTEP_EXCLUSIVE, &h), LOCKSTEP_BUSY);
     ck_assert_int_eq(h.pid, child.pid);
     ck_assert_uint_eq(h.connection, 1);
+    ck_assert_uint_gt(h.held_ns, 0);
     ck_assert(h.alive);
     ck_assert_int_eq(lockstep_db_lock_test(db, LOCKSTEP_LOCK_WRITER, LOCKSTEP_EXCLUSIVE, NULL), LOCKSTEP_BUSY);
     child_kill(&child);
@@ -75,8 +82,8 @@ START_TEST(a_test_of_a_lock_names_who_is_in_the_way_and_takes_nothing)
     OK(test_lock(LOCKSTEP_LOCK_WORK, LOCKSTEP_EXCLUSIVE, &h));
     OK(test_lock(LOCKSTEP_LOCK_DMS2, LOCKSTEP_EXCLUSIVE, &h));
     {
-        struct lockstep_conn *conn = open_conn(db);
-        begin_write(conn); /* takes it over */
+        struct lockstep_conn *conn = api_connect(db);
+        api_begin_writing(conn); /* takes it over */
         ck_assert_int_eq(test_lock(LOCKSTEP_LOCK_WRITER, LOCKSTEP_EXCLUSIVE, &h), LOCKSTEP_BUSY);
         ck_assert_int_eq(h.pid, getpid());
         lockstep_conn_close(conn);
@@ -95,16 +102,16 @@ START_TEST(a_connection_knows_what_it_holds_and_says_so_in_a_line)
     struct lockstep_conn *conn, *other;
     char line[200], part[10], expected[200];
     size_t n;
-    db = open_db(NULL);
-    conn = open_conn(db);
-    other = open_conn(db);
+    db = api_open(NULL);
+    conn = api_connect(db);
+    other = api_connect(db);
     ck_assert_int_eq(lockstep_conn_holds(conn, LOCKSTEP_LOCK_DMS2), LOCKSTEP_SHARED);
     ck_assert_int_eq(lockstep_conn_holds(conn, LOCKSTEP_LOCK_DMS3), LOCKSTEP_UNLOCKED);
     ck_assert_int_eq(lockstep_conn_holds(conn, LOCKSTEP_LOCK_DMS1), LOCKSTEP_UNLOCKED);
     ck_assert_int_eq(lockstep_conn_holds(conn, LOCKSTEP_LOCK_CLIENT), LOCKSTEP_EXCLUSIVE);
     ck_assert_int_eq(lockstep_conn_holds(conn, LOCKSTEP_LOCK_CLIENT + 1), LOCKSTEP_UNLOCKED);
     ck_assert_int_eq(lockstep_conn_holds(conn, LOCKSTEP_LOCK_SNAPSHOT), LOCKSTEP_UNLOCKED);
-    begin_write(conn);
+    api_begin_writing(conn);
     OK(lockstep_conn_work_begin(conn));
     ck_assert_int_eq(lockstep_conn_holds(conn, LOCKSTEP_LOCK_SNAPSHOT), LOCKSTEP_SHARED);
     ck_assert_int_eq(lockstep_conn_holds(conn, LOCKSTEP_LOCK_WRITER), LOCKSTEP_EXCLUSIVE);
@@ -136,8 +143,8 @@ END_TEST
 START_TEST(an_assertion_that_does_not_hold_aborts)
 {
     struct lockstep_conn *conn;
-    db = open_db(NULL);
-    conn = open_conn(db);
+    db = api_open(NULL);
+    conn = api_connect(db);
     if (freopen("/dev/null", "w", stderr) == NULL)
         _exit(1);
     (void)lockstep_conn_assert_lock(conn, LOCKSTEP_LOCK_WRITER, LOCKSTEP_EXCLUSIVE);
@@ -151,9 +158,9 @@ START_TEST(work_is_of_one_connection_among_all_processes)
     struct child child;
     child_start(&child, take_all);
     child_await(&child, 's');
-    db = open_db(NULL);
-    conn = open_conn(db);
-    other = open_conn(db);
+    db = api_open(NULL);
+    conn = api_connect(db);
+    other = api_connect(db);
     ck_assert_int_eq(lockstep_conn_work_end(conn), LOCKSTEP_MISUSE);
     OK(lockstep_conn_work_begin(conn));
     ck_assert_int_eq(lockstep_conn_work_begin(conn), LOCKSTEP_MISUSE);
@@ -168,7 +175,7 @@ START_TEST(work_is_of_one_connection_among_all_processes)
     child_await(&child, 'w');
     ck_assert_int_eq(lockstep_conn_work_begin(conn), LOCKSTEP_BUSY);
     /* Who works keeps no writer out. */
-    write_byte(conn, 100, 'w', LOCKSTEP_FULL_SYNC);
+    api_write_byte(conn, 100, 'w', LOCKSTEP_FULL_SYNC);
     child_kill(&child);
     OK(lockstep_conn_work_begin(conn));
     OK(lockstep_conn_work_end(conn));
@@ -183,8 +190,8 @@ START_TEST(work_is_handed_from_process_to_process)
     struct child child;
     child_start(&child, take_all);
     child_await(&child, 's');
-    db = open_db(NULL);
-    conn = open_conn(db);
+    db = api_open(NULL);
+    conn = api_connect(db);
     child_go(&child);
     child_await(&child, 'w');
     child_go(&child);
@@ -205,9 +212,9 @@ START_TEST(a_process_that_is_alone_may_work_and_ask)
     struct lockstep_options options = {.single_process = 1};
     struct lockstep_lock_holder h;
     struct lockstep_conn *conn, *other;
-    db = open_db(&options);
-    conn = open_conn(db);
-    other = open_conn(db);
+    db = api_open(&options);
+    conn = api_connect(db);
+    other = api_connect(db);
     OK(lockstep_conn_work_begin(conn));
     ck_assert_int_eq(lockstep_conn_work_begin(other), LOCKSTEP_BUSY);
     ck_assert_int_eq(lockstep_conn_holds(conn, LOCKSTEP_LOCK_DMS2), LOCKSTEP_EXCLUSIVE);

@@ -3,7 +3,8 @@
  *
  * Made to fail by: writing every record into the same place; taking the larger sequence without the sum; leaving the payload,
  * or the 16 bytes ahead of the sum, out of it; beginning with 1 again while one is valid; counting no bytes in
- * write_changes(); a checkpoint that does not wait; hiding the tripwire where the file is not SQLite's.
+ * write_changes(); a checkpoint that does not wait; hiding the tripwire where the file is not SQLite's; taking a record for
+ * sound that is in the other's place, or larger than its own.
  */
 #include "api/enginetest.h"
 
@@ -215,6 +216,42 @@ START_TEST(with_both_damaged_reading_says_so_and_writing_begins_anew)
 }
 END_TEST
 
+START_TEST(a_sound_record_in_the_wrong_place_is_none)
+{
+    char copy[LOCKSTEP_META_HEADER + PAYLOAD];
+    make_five();
+    disk_read("db", places.offset[1], copy, sizeof copy);
+    disk_write("db", places.offset[0], copy, sizeof copy);
+    ck_assert_str_eq(look_again().payload, "five, the newest of all");
+    disk_write("db", places.offset[1] + LOCKSTEP_META_HEADER, "F", 1);
+    ck_assert_int_eq(look_again().status, LOCKSTEP_CORRUPT);
+}
+END_TEST
+
+/* By somebody who takes the places to be larger. */
+START_TEST(a_record_that_is_larger_than_its_place_is_not_taken)
+{
+    static const struct lockstep_meta larger = {{11, 8180}, LOCKSTEP_META_HEADER + 3 * PAYLOAD};
+    char payload[3 * PAYLOAD] = "larger", buf[3 * PAYLOAD];
+    struct lockstep_db *db;
+    struct lockstep_conn *conn;
+    uint64_t sequence = 0;
+    size_t size = 0;
+    make_five();
+    db = api_open(NULL);
+    conn = api_connect(db);
+    api_begin_writing(conn);
+    ck_assert_int_eq(lockstep_conn_meta_write(conn, &larger, payload, PAYLOAD + 1, &sequence), LOCKSTEP_OK);
+    ck_assert_uint_eq(sequence, 6);
+    ck_assert_int_eq(lockstep_conn_meta_read(conn, &larger, buf, sizeof buf, &size, &sequence), LOCKSTEP_OK);
+    ck_assert_uint_eq(sequence, 6);
+    ck_assert_int_eq(lockstep_conn_meta_read(conn, &places, buf, sizeof buf, &size, &sequence), LOCKSTEP_OK);
+    ck_assert_uint_eq(sequence, 5);
+    lockstep_conn_close(conn);
+    ck_assert_int_eq(lockstep_db_close(db), LOCKSTEP_OK);
+}
+END_TEST
+
 START_TEST(places_that_cannot_be_are_misuse)
 {
     static const struct lockstep_meta wrong[] = {
@@ -356,6 +393,8 @@ main(void)
     tcase_add_test(tcase, of_a_file_that_is_cut_short_the_other_is_taken);
     tcase_add_test(tcase, after_a_damage_the_next_record_replaces_the_damaged_one);
     tcase_add_test(tcase, with_both_damaged_reading_says_so_and_writing_begins_anew);
+    tcase_add_test(tcase, a_sound_record_in_the_wrong_place_is_none);
+    tcase_add_test(tcase, a_record_that_is_larger_than_its_place_is_not_taken);
     tcase_add_test(tcase, places_that_cannot_be_are_misuse);
     tcase_add_test(tcase, a_record_may_be_where_a_sqlite_file_has_its_write_version);
     tcase = coordtest_case(suite, "checkpoint");

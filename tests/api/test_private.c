@@ -1,105 +1,24 @@
 /*
  * Clients that only read a database that nobody is connected to: they see what killed processes committed, and write nothing.
+ * Who comes meanwhile is test_private_company's.
  *
  * Made to fail by: lay_commits() left out, or taking blocks beyond `committed`, or the oldest of a unit; the journal not
- * played back (read_base); a journal that is played back into the file; no SHARED lock, or one for the first of two
- * only (lks_lockset_stock_read); not looking for who is connected (hold_still, lks_private_open), or not again (look_locked);
- * closing the coordination file where another thread has attached; reading on with another's format; leaving byte 18 as
- * it is; keeping the copy of the list of free blocks when somebody has come (of_view).
+ * played back (read_base); a journal that is played back into the file; reading on with another's format; leaving byte 18 as
+ * it is; keeping the copy of the list of free blocks when somebody has come (of_view); begin_at or work_begin that say MISUSE
+ * where nobody is connected.
  */
-#include "api/enginetest.h"
+#include "api/privatetest.h"
 
-#include <fcntl.h>
 #include <grp.h>
-#include <pthread.h>
 #include <sqlite3.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <lockstep/lockstep.h>
 
-#include "base/clock.h"
 #include "base/crashpoint.h"
-#include "coord/lockset.h"
-
-static const struct lockstep_options reading = {.readonly = 1};
-
-/* All that there may be beside the database, and how it is. */
-struct picture {
-    uint64_t sums[4];
-};
-
-static struct picture
-take_picture(void)
-{
-    struct picture picture = {{disk_sum("db"), disk_sum("db-lockstep"), disk_sum("db-journal"),
-                               disk_sum("db-lockstep.orphan-1")}};
-    return picture;
-}
-
-static void
-expect_picture(const struct picture *before)
-{
-    struct picture now = take_picture();
-    ck_assert_mem_eq(&now, before, sizeof now);
-}
-
-static bool
-is_live(const struct lockstep_db *db)
-{
-    return lks_a32_acquire(&db->attached) != 0;
-}
-
-static void
-close_reader(struct lockstep_db *db, struct lockstep_conn *conn)
-{
-    lockstep_conn_close(conn);
-    ck_assert_int_eq(lockstep_db_close(db), LOCKSTEP_OK);
-}
-
-static struct lockstep_db *
-stand_by(struct lockstep_conn **out_conn)
-{
-    struct lockstep_db *db = api_open(&reading);
-    ck_assert(!is_live(db));
-    *out_conn = api_connect(db);
-    return db;
-}
-
-/* Commits that nobody writes behind but the first, "one" to "three" over each other and across units; then a write that is not one. */
-static void
-leave_commits(struct child *self)
-{
-    struct lockstep_options options = {.no_worker = 1};
-    struct lockstep_db *db;
-    struct lockstep_conn *conn;
-    child_step(self, 's');
-    db = api_open(&options);
-    conn = api_connect(db);
-    api_write(conn, 4094, "one..", LOCKSTEP_FULL_SYNC);
-    api_write(conn, 4094, "two..", LOCKSTEP_ASYNC);
-    /* For its sake that version stays behind the newest. */
-    child_check(lockstep_conn_begin(api_connect(db)) == LOCKSTEP_OK);
-    api_write(conn, 4094, "three", LOCKSTEP_OFF);
-    api_write(conn, 20000, "far", LOCKSTEP_ASYNC);
-    api_begin_writing(conn);
-    child_check(lockstep_conn_write(conn, 4094, "never", 5) == LOCKSTEP_OK);
-    child_check(lockstep_conn_write(conn, 0, "never", 5) == LOCKSTEP_OK);
-    child_step(self, 'a');
-}
-
-static void
-run_and_kill(void (*run)(struct child *self))
-{
-    struct child child;
-    child_start(&child, run);
-    child_await(&child, 's');
-    child_go(&child);
-    child_await(&child, 'a');
-    child_kill(&child);
-}
+#include "shm/layout.h"
 
 START_TEST(where_nothing_is_beside_the_file_it_is_read_as_it_is)
 {
@@ -127,18 +46,33 @@ START_TEST(where_nothing_is_beside_the_file_it_is_read_as_it_is)
 }
 END_TEST
 
-static void
-expect_all_commits(struct lockstep_conn *conn)
+/* What is asked of the memory that clients share: there is none. */
+START_TEST(where_nobody_is_connected_there_is_nobody_to_ask_about)
 {
-    uint64_t size = 0;
-    ck_assert_str_eq(api_read(conn, 4094, 5), "three");
-    ck_assert_str_eq(api_read(conn, 0, 5), "");
-    ck_assert_str_eq(api_read(conn, 20000, 10), "far");
+    struct lockstep_lock_holder holder;
+    struct lockstep_conn *conn;
+    struct lockstep_db *db = stand_by(&conn);
+    uint64_t snapshot = 0;
+    size_t count = 0;
+    int used = 0;
+    char line[40];
+    ck_assert_uint_eq(lockstep_db_slot(db), UINT32_MAX);
+    ck_assert_int_eq(lockstep_db_clients(db, NULL, 0, &count), LOCKSTEP_READONLY);
+    ck_assert_int_eq(lockstep_db_snapshot_in_use(db, 1, &used), LOCKSTEP_READONLY);
+    ck_assert_int_eq(lockstep_db_snapshot_oldest(db, &snapshot), LOCKSTEP_READONLY);
+    ck_assert_int_eq(lockstep_db_lock_test(db, LOCKSTEP_LOCK_WRITER, LOCKSTEP_SHARED, &holder), LOCKSTEP_READONLY);
+    ck_assert_int_eq(lockstep_conn_begin_at(conn, 1), LOCKSTEP_READONLY);
+    ck_assert_int_eq(lockstep_conn_work_begin(conn), LOCKSTEP_READONLY);
+    ck_assert_int_eq(lockstep_conn_work_end(conn), LOCKSTEP_MISUSE);
     ck_assert_int_eq(lockstep_conn_begin(conn), LOCKSTEP_OK);
-    ck_assert_int_eq(lockstep_conn_size(conn, &size), LOCKSTEP_OK);
-    ck_assert_uint_eq(size, 20003);
-    lockstep_conn_end(conn);
+    ck_assert_int_eq(lockstep_conn_begin_at(conn, 1), LOCKSTEP_MISUSE);
+    ck_assert_int_eq(lockstep_conn_work_begin(conn), LOCKSTEP_READONLY);
+    ck_assert_int_eq(lockstep_conn_holds(conn, LOCKSTEP_LOCK_SNAPSHOT), LOCKSTEP_UNLOCKED);
+    ck_assert_uint_gt(lockstep_conn_locks(conn, line, sizeof line), 0);
+    ck_assert_str_eq(line, "no connection");
+    close_reader(db, conn);
 }
+END_TEST
 
 START_TEST(it_sees_every_commit_of_killed_processes_and_writes_nothing)
 {
@@ -333,7 +267,15 @@ die_reading(struct child *self)
     (void)stand_by(&conn);
 }
 
-static void run_to_its_death(void (*run)(struct child *self));
+static void
+run_to_its_death(void (*run)(struct child *self))
+{
+    struct child child;
+    child_start(&child, run);
+    child_await(&child, 's');
+    child_go(&child);
+    child_killed(&child);
+}
 
 START_TEST(a_reader_that_dies_leaves_nothing)
 {
@@ -370,18 +312,6 @@ die_in_a_batch(struct child *self)
     api_write(conn, 20000, "far", LOCKSTEP_ASYNC);
     lks_crash_arm(batch_points[batch_point], 1);
     (void)lockstep_db_checkpoint(db, NULL);
-}
-
-static void
-run_to_its_death(void (*run)(struct child *self))
-{
-    struct child child;
-    char byte;
-    child_start(&child, run);
-    child_await(&child, 's');
-    child_go(&child);
-    ck_assert_int_eq(read(child.fd, &byte, 1), 0);
-    child_kill(&child);
 }
 
 START_TEST(beside_a_hot_journal_it_sees_every_commit_and_writes_nothing)
@@ -423,358 +353,6 @@ START_TEST(with_the_journal_alone_it_sees_what_was_before_the_batch)
 }
 END_TEST
 #endif
-
-/* ---------------------------------------------------------------------------------------- who comes meanwhile */
-
-/* Comes when it is let, commits "new" at 5000; 'w': it has waited in vain; 'd': it is durable. */
-static void
-write_behind(struct child *self)
-{
-    struct lockstep_db *db;
-    struct lockstep_conn *conn;
-    uint64_t ticket = 0;
-    child_step(self, 's');
-    db = api_open(NULL);
-    conn = api_connect(db);
-    api_begin_writing(conn);
-    child_check(lockstep_conn_write(conn, 5000, "new", 3) == LOCKSTEP_OK);
-    child_check(lockstep_conn_commit(conn, LOCKSTEP_ASYNC, &ticket) == LOCKSTEP_OK);
-    lockstep_conn_end(conn);
-    child_check(lockstep_db_wait(db, ticket, 300) == LOCKSTEP_TIMEOUT);
-    child_step(self, 'w');
-    child_check(lockstep_db_wait(db, ticket, 10000) == LOCKSTEP_OK);
-    child_step(self, 'd');
-    close_reader(db, conn);
-}
-
-START_TEST(a_writer_that_comes_commits_and_nothing_is_written_behind_under_a_reader)
-{
-    struct lockstep_conn *first, *second;
-    struct lockstep_db *db;
-    struct child writer;
-    char bytes[4] = "";
-    size_t got = 0;
-    uint64_t before;
-    disk_write("db", 5000, "old", 3);
-    child_start(&writer, write_behind);
-    child_await(&writer, 's');
-    db = stand_by(&first);
-    second = api_connect(db);
-    ck_assert_int_eq(lockstep_conn_begin(first), LOCKSTEP_OK);
-    ck_assert_int_eq(lockstep_conn_begin(second), LOCKSTEP_OK);
-    lockstep_conn_end(first); /* the other one still reads */
-    before = disk_sum("db");
-    child_go(&writer);
-    child_await(&writer, 'w');
-    ck_assert_uint_eq(disk_sum("db"), before);
-    ck_assert_int_eq(lockstep_conn_read(second, 5000, bytes, 3, &got), LOCKSTEP_OK);
-    ck_assert_str_eq(bytes, "old");
-    /* The next transaction is among them, while the other one goes on. */
-    ck_assert_str_eq(api_read(first, 5000, 3), "new");
-    ck_assert(is_live(db) && lks_lockset_holds(&db->locks, LKS_BYTE_DMS3));
-    ck_assert_int_eq(lockstep_conn_read(second, 5000, bytes, 3, &got), LOCKSTEP_OK);
-    ck_assert_str_eq(bytes, "old");
-    ck_assert_uint_eq(disk_sum("db"), before);
-    lockstep_conn_end(second);
-    child_go(&writer);
-    child_await(&writer, 'd');
-    disk_read("db", 5000, bytes, 3);
-    ck_assert_str_eq(bytes, "new");
-    ck_assert_str_eq(api_read(second, 5000, 3), "new");
-    child_go(&writer);
-    child_end(&writer);
-    ck_assert_str_eq(api_read(second, 5000, 3), "new");
-    lockstep_conn_close(first);
-    close_reader(db, second);
-}
-END_TEST
-
-/* Attaches, again and again while a reader is in the way. */
-static struct lockstep_db *
-attach_patiently(void)
-{
-    struct lockstep_db *db = NULL;
-    enum lockstep_status status;
-    child_check(lockstep_db_open("db", NULL, &db) == LOCKSTEP_OK);
-    do
-        status = lockstep_db_attach(db);
-    while (status == LOCKSTEP_BUSY);
-    child_check(status == LOCKSTEP_OK);
-    return db;
-}
-
-/* Comes and commits 50 pairs, each written behind, while the threads below read. */
-static void
-write_pairs(struct child *self)
-{
-    struct lockstep_db *db;
-    struct lockstep_conn *conn;
-    uint64_t i;
-    child_step(self, 's');
-    db = attach_patiently();
-    conn = api_connect(db);
-    for (i = 1; i <= 50; i++) {
-        api_begin_writing(conn);
-        child_check(lockstep_conn_write(conn, 8, &i, 8) == LOCKSTEP_OK);
-        child_check(lockstep_conn_write(conn, 9000, &i, 8) == LOCKSTEP_OK);
-        api_commit(conn, LOCKSTEP_FULL_SYNC);
-    }
-    close_reader(db, conn);
-}
-
-static struct lockstep_db *shared_db;
-
-/* Reads pairs until the last one is there; each is whole, and none is older than the one before. */
-static void *
-read_pairs(void *failed)
-{
-    struct lockstep_conn *conn = NULL;
-    uint64_t pair[2] = {0, 0}, before = 0;
-    size_t got = 0;
-    if (lockstep_conn_open(shared_db, &conn) != LOCKSTEP_OK)
-        return failed;
-    while (pair[0] < 50) {
-        enum lockstep_status status = lockstep_conn_begin(conn);
-        if (status == LOCKSTEP_BUSY)
-            continue;
-        if (status != LOCKSTEP_OK || lockstep_conn_read(conn, 8, &pair[0], 8, &got) != LOCKSTEP_OK ||
-            lockstep_conn_read(conn, 9000, &pair[1], 8, &got) != LOCKSTEP_OK || pair[0] != pair[1] || pair[0] < before)
-            return failed;
-        before = pair[0];
-        lockstep_conn_end(conn);
-    }
-    lockstep_conn_close(conn);
-    return NULL;
-}
-
-START_TEST(threads_on_standby_read_whole_commits_and_join_who_comes)
-{
-    pthread_t threads[4];
-    struct child writer;
-    size_t i;
-    child_start(&writer, write_pairs);
-    child_await(&writer, 's');
-    shared_db = api_open(&reading);
-    ck_assert(!is_live(shared_db));
-    for (i = 0; i < 4; i++)
-        ck_assert_int_eq(pthread_create(&threads[i], NULL, read_pairs, &shared_db), 0);
-    child_go(&writer);
-    for (i = 0; i < 4; i++) {
-        void *failed = NULL;
-        ck_assert_int_eq(pthread_join(threads[i], &failed), 0);
-        ck_assert_ptr_null(failed);
-    }
-    child_end(&writer);
-    ck_assert_int_eq(lockstep_db_close(shared_db), LOCKSTEP_OK);
-}
-END_TEST
-
-/* In a child of fork() the handles are dead, and to close them takes nothing from the parent. */
-START_TEST(a_view_that_is_carried_across_fork_is_of_no_use_there_and_kept_here)
-{
-    struct lockstep_conn *conn;
-    struct lockstep_db *db = stand_by(&conn);
-    int fd = open("db", O_RDWR | O_CLOEXEC), status = -1;
-    char byte;
-    size_t got;
-    pid_t pid;
-    ck_assert_int_eq(lockstep_conn_begin(conn), LOCKSTEP_OK);
-    pid = fork();
-    ck_assert_int_ge(pid, 0);
-    if (pid == 0) {
-        bool dead = lockstep_conn_read(conn, 0, &byte, 1, &got) == LOCKSTEP_MISUSE &&
-                    lockstep_conn_begin(conn) == LOCKSTEP_MISUSE;
-        lockstep_conn_end(conn);
-        lockstep_conn_close(conn);
-        _exit(dead && lockstep_db_close(db) == LOCKSTEP_MISUSE ? 0 : 1);
-    }
-    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-    ck_assert_int_eq(status, 0);
-    ck_assert_int_eq(lks_bytelock_try(fd, LKS_LOCK_DESCRIPTION, LKS_LOCK_EXCLUSIVE, LKS_SQLITE_SHARED_FIRST, 1),
-                     LOCKSTEP_BUSY);
-    ck_assert_int_eq(lockstep_conn_read(conn, 0, &byte, 1, &got), LOCKSTEP_OK);
-    close_reader(db, conn);
-    close(fd);
-}
-END_TEST
-
-static void
-adopt(struct child *self)
-{
-    struct lockstep_db *db;
-    struct lockstep_conn *conn;
-    child_step(self, 's');
-    db = attach_patiently();
-    conn = api_connect(db);
-    expect_all_commits(conn);
-    api_write(conn, 4094, "four.", LOCKSTEP_FULL_SYNC);
-    child_step(self, 'a');
-    close_reader(db, conn);
-}
-
-/* Until somebody keeps readers out, in order to write. */
-static void
-await_exclusion(const struct lockstep_db *db)
-{
-    uint64_t deadline = lks_clock_ns() + 10000 * LKS_NS_PER_MS;
-    int32_t pid = 0;
-    while (pid == 0) {
-        ck_assert_int_eq(lks_bytelock_holder(db->locks.database_fd, LKS_LOCK_DESCRIPTION, LKS_LOCK_SHARED,
-                                             LKS_SQLITE_PENDING, 1, &pid),
-                         LOCKSTEP_OK);
-        ck_assert_uint_lt(lks_clock_ns(), deadline);
-    }
-}
-
-START_TEST(a_writer_that_adopts_waits_for_a_reader_to_end)
-{
-    struct picture before;
-    struct lockstep_conn *conn;
-    struct lockstep_db *db;
-    struct child writer;
-    char bytes[6] = "";
-    size_t got = 0;
-    run_and_kill(leave_commits);
-    child_start(&writer, adopt);
-    child_await(&writer, 's');
-    before = take_picture();
-    db = stand_by(&conn);
-    ck_assert_int_eq(lockstep_conn_begin(conn), LOCKSTEP_OK);
-    child_go(&writer);
-    await_exclusion(db);
-    ck_assert_uint_eq(disk_sum("db"), before.sums[0]);
-    ck_assert_int_eq(lockstep_conn_read(conn, 4094, bytes, 5, &got), LOCKSTEP_OK);
-    ck_assert_str_eq(bytes, "three");
-    lockstep_conn_end(conn);
-    child_await(&writer, 'a');
-    ck_assert_str_eq(api_read(conn, 4094, 5), "four.");
-    ck_assert(is_live(db));
-    child_go(&writer);
-    child_end(&writer);
-    close_reader(db, conn);
-}
-END_TEST
-
-#ifdef LKS_DEBUG
-/* Commits "new", written behind by nobody; then tells whether somebody else has DMS3. */
-static void
-come_in_between(struct child *self)
-{
-    struct lockstep_options options = {.max_lag_ms = 3600000};
-    struct lockstep_db *db;
-    struct lockstep_conn *conn;
-    bool readers = false;
-    child_step(self, 's');
-    db = api_open(&options);
-    conn = api_connect(db);
-    api_write(conn, 5000, "new", LOCKSTEP_OFF);
-    child_step(self, 'a');
-    child_check(lks_lockset_others(&db->locks, LKS_BYTE_DMS3, LKS_LOCK_EXCLUSIVE, &readers) == LOCKSTEP_OK);
-    child_check(readers);
-    child_step(self, 'r');
-    close_reader(db, conn);
-}
-
-static struct child in_between;
-static struct lockstep_db *attach_in_between;
-static const char *in_between_at;
-
-static void
-let_it_come(const char *name)
-{
-    if (in_between_at == NULL || strcmp(name, in_between_at) != 0)
-        return;
-    in_between_at = NULL;
-    child_go(&in_between);
-    child_await(&in_between, 'a');
-    /* As another thread of ours that begins a transaction then. */
-    if (attach_in_between != NULL)
-        ck_assert_int_eq(lockstep_db_attach(attach_in_between), LOCKSTEP_OK);
-}
-
-/* Between the look for who is connected and the lock that keeps the file as it is. */
-START_TEST(who_comes_between_two_looks_is_found)
-{
-    struct lockstep_conn *conn;
-    struct lockstep_db *db;
-    child_start(&in_between, come_in_between);
-    child_await(&in_between, 's');
-    disk_write("db", 5000, "old", 3);
-    db = stand_by(&conn);
-    ck_assert_str_eq(api_read(conn, 5000, 3), "old");
-    if (_i == 1)
-        attach_in_between = db;
-    in_between_at = _i == 1 ? "private:nobody" : "private:looked";
-    lks_crash_hook = let_it_come;
-    ck_assert_str_eq(api_read(conn, 5000, 3), "new");
-    lks_crash_hook = NULL;
-    ck_assert_ptr_null(in_between_at);
-    ck_assert(is_live(db));
-    child_go(&in_between);
-    child_await(&in_between, 'r');
-    child_go(&in_between);
-    child_end(&in_between);
-    close_reader(db, conn);
-}
-END_TEST
-#endif
-
-/* As the stock SQLite of another process would: with a description of its own. */
-START_TEST(it_keeps_stock_writers_out_like_a_stock_reader_and_gives_way_like_one)
-{
-    struct lockstep_conn *conn, *late;
-    struct lockstep_db *db = stand_by(&conn);
-    int fd = open("db", O_RDWR | O_CLOEXEC);
-    late = api_connect(db);
-    ck_assert_int_eq(lockstep_conn_begin(conn), LOCKSTEP_OK);
-    ck_assert_int_eq(lks_bytelock_try(fd, LKS_LOCK_DESCRIPTION, LKS_LOCK_EXCLUSIVE, LKS_SQLITE_PENDING, 1),
-                     LOCKSTEP_OK);
-    ck_assert_int_eq(lks_bytelock_try(fd, LKS_LOCK_DESCRIPTION, LKS_LOCK_EXCLUSIVE, LKS_SQLITE_SHARED_FIRST,
-                                      LKS_SQLITE_SHARED_SIZE),
-                     LOCKSTEP_BUSY);
-    ck_assert_int_eq(lockstep_conn_begin(late), LOCKSTEP_BUSY);
-    lockstep_conn_end(conn);
-    ck_assert_int_eq(lks_bytelock_try(fd, LKS_LOCK_DESCRIPTION, LKS_LOCK_EXCLUSIVE, LKS_SQLITE_SHARED_FIRST,
-                                      LKS_SQLITE_SHARED_SIZE),
-                     LOCKSTEP_OK);
-    ck_assert_int_eq(lockstep_conn_begin(conn), LOCKSTEP_BUSY);
-    close(fd);
-    ck_assert_int_eq(lockstep_conn_begin(conn), LOCKSTEP_OK);
-    lockstep_conn_close(late);
-    close_reader(db, conn);
-}
-END_TEST
-
-static void
-be_alone(struct child *self)
-{
-    struct lockstep_options options = {.single_process = 1};
-    struct lockstep_db *db;
-    child_step(self, 's');
-    db = api_open(&options);
-    child_step(self, 'a');
-    child_check(lockstep_db_close(db) == LOCKSTEP_OK);
-}
-
-START_TEST(beside_one_that_uses_it_alone_it_is_busy)
-{
-    struct lockstep_db *db = NULL;
-    struct lockstep_conn *conn;
-    struct child child;
-    child_start(&child, be_alone);
-    child_await(&child, 's');
-    child_go(&child);
-    child_await(&child, 'a');
-    ck_assert_int_eq(lockstep_db_open("db", &reading, &db), LOCKSTEP_OK);
-    ck_assert_int_eq(lockstep_db_attach(db), LOCKSTEP_BUSY);
-    child_kill(&child);
-    /* Its mark says that there is nothing to be had of it. */
-    ck_assert_int_eq(lockstep_db_attach(db), LOCKSTEP_OK);
-    conn = api_connect(db);
-    ck_assert_str_eq(api_read(conn, 0, 5), "");
-    close_reader(db, conn);
-}
-END_TEST
 
 /* -------------------------------------------------------------------------------------- what does not apply */
 
@@ -898,6 +476,7 @@ main(void)
     Suite *suite = suite_create("private");
     TCase *tcase = coordtest_case(suite, "nobody is there");
     tcase_add_test(tcase, where_nothing_is_beside_the_file_it_is_read_as_it_is);
+    tcase_add_test(tcase, where_nobody_is_connected_there_is_nobody_to_ask_about);
     tcase_add_test(tcase, it_sees_every_commit_of_killed_processes_and_writes_nothing);
     tcase_add_test(tcase, it_walks_the_list_of_free_blocks_of_which_none_is_usable);
     tcase_add_test(tcase, it_needs_no_permission_to_write_anything);
@@ -907,16 +486,6 @@ main(void)
     tcase_add_loop_test(tcase, beside_a_hot_journal_it_sees_every_commit_and_writes_nothing, 0, 4);
     tcase_add_loop_test(tcase, with_the_journal_alone_it_sees_what_was_before_the_batch, 0, 3);
 #endif
-    tcase = coordtest_case(suite, "somebody comes");
-    tcase_add_test(tcase, a_writer_that_comes_commits_and_nothing_is_written_behind_under_a_reader);
-    tcase_add_test(tcase, threads_on_standby_read_whole_commits_and_join_who_comes);
-    tcase_add_test(tcase, a_view_that_is_carried_across_fork_is_of_no_use_there_and_kept_here);
-    tcase_add_test(tcase, a_writer_that_adopts_waits_for_a_reader_to_end);
-#ifdef LKS_DEBUG
-    tcase_add_loop_test(tcase, who_comes_between_two_looks_is_found, 0, 2);
-#endif
-    tcase_add_test(tcase, it_keeps_stock_writers_out_like_a_stock_reader_and_gives_way_like_one);
-    tcase_add_test(tcase, beside_one_that_uses_it_alone_it_is_busy);
     tcase = coordtest_case(suite, "what does not apply");
     tcase_add_loop_test(tcase, a_coordination_file_that_is_of_no_use_is_passed_over_loudly, 0,
                         sizeof damages / sizeof *damages);

@@ -288,6 +288,99 @@ START_TEST(who_comes_after_a_death_finds_all_that_is_used_and_cuts_it_again)
 END_TEST
 #endif
 
+/* ------------------------------------------------------------------------------- with the list of free blocks */
+
+#define ROOT 100
+#define BLOCK 512u
+#define BLOCKS 100u
+
+/* While the list goes on from its end without a gap. */
+static int
+step_back(void *arg, uint64_t block, uint64_t freed)
+{
+    uint64_t *end = arg;
+    (void)freed;
+    if (block != *end - 1)
+        return 1;
+    --*end;
+    return 0;
+}
+
+static enum lockstep_status
+last_block(void *arg, struct lockstep_conn *conn, uint64_t *out_bytes)
+{
+    struct lockstep_block_info info;
+    enum lockstep_status status = lockstep_conn_block_open(conn, ROOT);
+    if (status == LOCKSTEP_OK)
+        status = lockstep_conn_block_info(conn, &info);
+    if (status == LOCKSTEP_OK)
+        status = lockstep_conn_block_walk(conn, 1, step_back, &info.blocks);
+    if (status == LOCKSTEP_OK)
+        *out_bytes = *(uint64_t *)arg = info.blocks * BLOCK;
+    return status;
+}
+
+/* Blocks that are free at the end are cut off and stay on the list: who gets one gets zeros, and the file its length. */
+START_TEST(free_blocks_that_were_cut_off_may_be_handed_out_again)
+{
+    uint64_t used = 0, block = 0, size = 0, i;
+    struct lockstep_options options = {.last_used_fn = last_block, .last_used_arg = &used};
+    struct lockstep_block_info info;
+    struct lockstep_db *db = api_open(&options);
+    struct lockstep_conn *conn = api_connect(db);
+    char page[BLOCK], zeros[BLOCK] = {0};
+    size_t got = 0;
+    memset(page, 'x', sizeof page);
+    api_begin_writing(conn);
+    OK(lockstep_conn_block_format(conn, ROOT, BLOCK));
+    while (block < BLOCKS - 1) {
+        OK(lockstep_conn_block_alloc(conn, 0, &block));
+        OK(lockstep_conn_write(conn, block * BLOCK, page, sizeof page));
+    }
+    api_commit(conn, LOCKSTEP_ASYNC);
+    api_begin_writing(conn);
+    for (i = 50; i < BLOCKS; i++)
+        OK(lockstep_conn_block_free(conn, i));
+    api_commit(conn, LOCKSTEP_OFF);
+    lockstep_conn_close(conn);
+    close_db_ok(db);
+    ck_assert_uint_gt(used, 0);
+    /* Up to the last of the list's own nodes, which lie behind what was free. */
+    ck_assert_uint_eq(disk_size("db"), used);
+    /* Of the nodes, these move to the front: then there is something to cut. */
+    db = api_open(&options);
+    conn = api_connect(db);
+    OK(lockstep_conn_block_open(conn, ROOT));
+    api_begin_writing(conn);
+    OK(lockstep_conn_block_trim(conn, &i));
+    api_commit(conn, LOCKSTEP_ASYNC);
+    lockstep_conn_close(conn);
+    close_db_ok(db);
+    ck_assert_uint_lt(used, i * BLOCK);
+    ck_assert_uint_eq(disk_size("db"), used);
+    db = api_open(NULL);
+    conn = api_connect(db);
+    OK(lockstep_conn_block_open(conn, ROOT));
+    api_begin_writing(conn);
+    OK(lockstep_conn_block_info(conn, &info));
+    ck_assert_uint_eq(info.blocks, i);
+    ck_assert_uint_eq(info.usable, info.free);
+    do
+        OK(lockstep_conn_block_alloc(conn, 0, &block));
+    while (block < used / BLOCK);
+    ck_assert_uint_lt(block, i);
+    api_commit(conn, LOCKSTEP_ASYNC);
+    OK(lockstep_conn_begin(conn));
+    OK(lockstep_conn_size(conn, &size));
+    ck_assert_uint_eq(size, i * BLOCK);
+    OK(lockstep_conn_read(conn, block * BLOCK, page, sizeof page, &got));
+    ck_assert_mem_eq(page, zeros, sizeof page);
+    lockstep_conn_close(conn);
+    close_db_ok(db);
+    ck_assert_uint_eq(disk_size("db"), i * BLOCK);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -301,5 +394,6 @@ main(void)
 #ifdef LKS_DEBUG
     tcase_add_loop_test(tcase, who_comes_after_a_death_finds_all_that_is_used_and_cuts_it_again, 0, 2 * POINTS);
 #endif
+    tcase_add_test(tcase, free_blocks_that_were_cut_off_may_be_handed_out_again);
     return coordtest_main(suite);
 }

@@ -1,10 +1,16 @@
-/* Who is connected, and snapshots that several read: coord.h. */
+/*
+ * Who is connected, and snapshots that several read: coord.h.
+ *
+ * Made to fail by: lks_reader_share() that counts nothing, does not look for who holds the snapshot, leans on a claim, keeps
+ * its slot in vain, or knows the size from the ring only; a scan that does not look again, or counts too little as used then;
+ * not clearing dead readers.
+ */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "api/apitest.h"
+#include "api/enginetest.h"
 #include "base/crashpoint.h"
 #include "coord/horizon.h"
 #include "coord/reader.h"
@@ -50,7 +56,7 @@ START_TEST(the_connected_are_listed_and_the_dead_are_known)
     int found = 0;
     child_start(&child, hold_newest);
     child_await(&child, 's');
-    db = open_db(NULL);
+    db = api_open(NULL);
     ck_assert_uint_eq(lockstep_db_slot(db), 0);
     OK(lockstep_db_clients(db, clients, 4, &count));
     ck_assert_uint_eq(count, 1);
@@ -90,15 +96,15 @@ START_TEST(a_snapshot_in_use_is_known_and_so_is_the_oldest)
 {
     struct lockstep_conn *reader, *writer;
     uint64_t first, second;
-    db = open_db(NULL);
-    reader = open_conn(db);
-    writer = open_conn(db);
-    first = write_byte(writer, 5, 'a', LOCKSTEP_FULL_SYNC);
+    db = api_open(NULL);
+    reader = api_connect(db);
+    writer = api_connect(db);
+    first = api_write_byte(writer, 5, 'a', LOCKSTEP_FULL_SYNC);
     ck_assert_int_eq(in_use(first), 0);
     ck_assert_uint_eq(oldest(), first);
     OK(lockstep_conn_begin(reader));
     ck_assert_int_eq(in_use(first), 1);
-    second = write_byte(writer, 5, 'b', LOCKSTEP_FULL_SYNC);
+    second = api_write_byte(writer, 5, 'b', LOCKSTEP_FULL_SYNC);
     ck_assert_int_eq(in_use(first), 1);
     ck_assert_int_eq(in_use(first - 1), 0);
     ck_assert_uint_eq(oldest(), first);
@@ -111,31 +117,75 @@ START_TEST(a_snapshot_in_use_is_known_and_so_is_the_oldest)
 }
 END_TEST
 
+START_TEST(the_snapshot_of_a_dead_reader_is_not_the_oldest)
+{
+    struct lockstep_conn *writer;
+    struct child child;
+    child_start(&child, hold_newest);
+    child_await(&child, 's');
+    db = api_open(NULL);
+    writer = api_connect(db);
+    child_go(&child);
+    child_await(&child, 'h');
+    ck_assert_uint_eq(api_write_byte(writer, 5, 'a', LOCKSTEP_FULL_SYNC), 2);
+    ck_assert_uint_eq(oldest(), 1);
+    child_kill(&child);
+    ck_assert_uint_eq(oldest(), 2);
+    lockstep_conn_close(writer);
+    OK(lockstep_db_close(db));
+}
+END_TEST
+
+/* Of a slot that somebody claims: what is claimed there may move on. */
+START_TEST(a_claim_is_not_leaned_upon_until_it_is_active)
+{
+    struct lockstep_conn *conn, *writer;
+    struct lks_shm_slot *slot;
+    uint64_t old;
+    db = api_open(NULL);
+    conn = api_connect(db);
+    writer = api_connect(db);
+    old = api_write_byte(writer, 5, 'a', LOCKSTEP_FULL_SYNC);
+    slot = &db->shm->slots[20];
+    lks_a32_max(&db->shm->state.slots_high, 20);
+    lks_a64_set_release(&slot->word, lks_slot_word(old, db->client, LKS_SLOT_CLAIMING));
+    api_write_byte(writer, 5, 'b', LOCKSTEP_FULL_SYNC);
+    ck_assert_int_eq(lockstep_conn_begin_at(conn, old), LOCKSTEP_STALE);
+    lks_a64_set_release(&slot->word, lks_slot_word(old, db->client, LKS_SLOT_ACTIVE));
+    OK(lockstep_conn_begin_at(conn, old));
+    ck_assert_int_eq(api_read_byte(conn, 5), 'a');
+    lks_a64_set_release(&slot->word, 0);
+    lockstep_conn_close(conn);
+    lockstep_conn_close(writer);
+    OK(lockstep_db_close(db));
+}
+END_TEST
+
 START_TEST(a_transaction_begins_on_the_snapshot_of_another_and_keeps_it)
 {
     struct lockstep_conn *first, *second, *third, *writer;
     uint64_t old, i;
-    db = open_db(NULL);
-    first = open_conn(db);
-    second = open_conn(db);
-    third = open_conn(db);
-    writer = open_conn(db);
-    old = write_byte(writer, 5000, 'a', LOCKSTEP_ASYNC);
+    db = api_open(NULL);
+    first = api_connect(db);
+    second = api_connect(db);
+    third = api_connect(db);
+    writer = api_connect(db);
+    old = api_write_byte(writer, 5000, 'a', LOCKSTEP_ASYNC);
     OK(lockstep_conn_begin(first));
-    write_byte(writer, 5000, 'b', LOCKSTEP_FULL_SYNC);
+    api_write_byte(writer, 5000, 'b', LOCKSTEP_FULL_SYNC);
     OK(lockstep_conn_begin_at(second, old));
     ck_assert_uint_eq(lockstep_conn_snapshot(second), old);
-    ck_assert_int_eq(read_byte(second, 5000), 'a');
+    ck_assert_int_eq(api_read_byte(second, 5000), 'a');
     ck_assert_int_eq(lockstep_conn_write_begin(second, 0), LOCKSTEP_STALE);
     /* From the one to the next, while the file and the blocks go on. */
     for (i = 0; i < 600; i++) {
         lockstep_conn_end(first);
-        write_byte(writer, 5000 + i % 3 * 4096, (char)('c' + i % 20),
+        api_write_byte(writer, 5000 + i % 3 * 4096, (char)('c' + i % 20),
                    i % 50 == 0 ? LOCKSTEP_FULL_SYNC : LOCKSTEP_ASYNC);
         OK(lockstep_conn_begin_at(first, old));
         lockstep_conn_end(second);
-        ck_assert_int_eq(read_byte(first, 5000), 'a');
-        ck_assert_int_eq(read_byte(first, 5000 + 4096), 0);
+        ck_assert_int_eq(api_read_byte(first, 5000), 'a');
+        ck_assert_int_eq(api_read_byte(first, 5000 + 4096), 0);
         OK(lockstep_conn_begin_at(second, old));
     }
     {
@@ -149,7 +199,7 @@ START_TEST(a_transaction_begins_on_the_snapshot_of_another_and_keeps_it)
     ck_assert_int_eq(lockstep_conn_begin_at(third, old), LOCKSTEP_STALE);
     ck_assert_int_eq(lockstep_conn_begin_at(third, 0), LOCKSTEP_MISUSE);
     ck_assert_int_eq(lockstep_conn_begin_at(third, 1u << 20), LOCKSTEP_MISUSE);
-    i = write_byte(writer, 1, 'x', LOCKSTEP_ASYNC);
+    i = api_write_byte(writer, 1, 'x', LOCKSTEP_ASYNC);
     OK(lockstep_conn_begin_at(third, i)); /* the newest */
     ck_assert_int_eq(lockstep_conn_begin_at(third, i), LOCKSTEP_MISUSE);
     OK(lockstep_conn_write_begin(third, 0));
@@ -168,19 +218,19 @@ START_TEST(a_snapshot_passes_from_a_process_to_another_and_survives_its_death)
     uint64_t old;
     child_start(&child, hold_newest);
     child_await(&child, 's');
-    db = open_db(NULL);
-    conn = open_conn(db);
-    writer = open_conn(db);
-    old = write_byte(writer, 7000, 'a', LOCKSTEP_FULL_SYNC);
+    db = api_open(NULL);
+    conn = api_connect(db);
+    writer = api_connect(db);
+    old = api_write_byte(writer, 7000, 'a', LOCKSTEP_FULL_SYNC);
     child_go(&child);
     child_await(&child, 'h');
-    write_byte(writer, 7000, 'b', LOCKSTEP_FULL_SYNC);
-    write_byte(writer, 7000, 'c', LOCKSTEP_FULL_SYNC);
+    api_write_byte(writer, 7000, 'b', LOCKSTEP_FULL_SYNC);
+    api_write_byte(writer, 7000, 'c', LOCKSTEP_FULL_SYNC);
     child_kill(&child);
     OK(lockstep_conn_begin_at(conn, old)); /* a dead one's slot protects until it is cleared */
     ck_assert_int_eq(in_use(old), 1);      /* which is now */
-    write_byte(writer, 7000, 'd', LOCKSTEP_FULL_SYNC);
-    ck_assert_int_eq(read_byte(conn, 7000), 'a');
+    api_write_byte(writer, 7000, 'd', LOCKSTEP_FULL_SYNC);
+    ck_assert_int_eq(api_read_byte(conn, 7000), 'a');
     lockstep_conn_end(conn);
     ck_assert_int_eq(in_use(old), 0);
     ck_assert_int_eq(lockstep_conn_begin_at(conn, old), LOCKSTEP_STALE);
@@ -206,13 +256,13 @@ START_TEST(a_snapshot_that_is_let_go_between_claim_and_look_is_stale)
 {
     struct lockstep_conn *conn, *writer, *first;
     uint64_t old;
-    db = open_db(NULL);
-    conn = open_conn(db);
-    writer = open_conn(db);
-    first = holder = open_conn(db);
-    old = write_byte(writer, 7000, 'a', LOCKSTEP_FULL_SYNC);
+    db = api_open(NULL);
+    conn = api_connect(db);
+    writer = api_connect(db);
+    first = holder = api_connect(db);
+    old = api_write_byte(writer, 7000, 'a', LOCKSTEP_FULL_SYNC);
     OK(lockstep_conn_begin(holder));
-    write_byte(writer, 7000, 'b', LOCKSTEP_FULL_SYNC);
+    api_write_byte(writer, 7000, 'b', LOCKSTEP_FULL_SYNC);
     lks_crash_hook = let_go;
     ck_assert_int_eq(lockstep_conn_begin_at(conn, old), LOCKSTEP_STALE);
     lks_crash_hook = NULL;
@@ -250,12 +300,12 @@ START_TEST(a_death_in_the_middle_leaves_nothing_that_lasts)
     deadly_point = deadly[_i];
     child_start(&child, die_there);
     child_await(&child, 's');
-    db = open_db(NULL);
-    conn = open_conn(db);
-    writer = open_conn(db);
-    ck_assert_uint_eq(write_byte(writer, 7000, 'a', LOCKSTEP_FULL_SYNC), 2);
+    db = api_open(NULL);
+    conn = api_connect(db);
+    writer = api_connect(db);
+    ck_assert_uint_eq(api_write_byte(writer, 7000, 'a', LOCKSTEP_FULL_SYNC), 2);
     OK(lockstep_conn_begin(conn));
-    write_byte(writer, 7000, 'b', LOCKSTEP_FULL_SYNC);
+    api_write_byte(writer, 7000, 'b', LOCKSTEP_FULL_SYNC);
     child_go(&child);
     child_killed(&child);
     lockstep_conn_end(conn);
@@ -275,11 +325,11 @@ START_TEST(when_all_slots_are_taken_a_transaction_is_told_busy)
     struct lockstep_conn *one_more;
     uint32_t i;
     uint64_t snapshot;
-    db = open_db(NULL);
-    one_more = open_conn(db);
-    snapshot = write_byte(one_more, 1, 'x', LOCKSTEP_FULL_SYNC);
+    db = api_open(NULL);
+    one_more = api_connect(db);
+    snapshot = api_write_byte(one_more, 1, 'x', LOCKSTEP_FULL_SYNC);
     for (i = 0; i < LKS_MAX_SLOTS - 1; i++) {
-        conns[i] = open_conn(db);
+        conns[i] = api_connect(db);
         OK(lockstep_conn_begin(conns[i]));
     }
     ck_assert_int_eq(lockstep_conn_begin(one_more), LOCKSTEP_BUSY);
@@ -363,6 +413,8 @@ main(void)
     TCase *tcase = coordtest_case(suite, "slots");
     tcase_add_test(tcase, the_connected_are_listed_and_the_dead_are_known);
     tcase_add_test(tcase, a_snapshot_in_use_is_known_and_so_is_the_oldest);
+    tcase_add_test(tcase, the_snapshot_of_a_dead_reader_is_not_the_oldest);
+    tcase_add_test(tcase, a_claim_is_not_leaned_upon_until_it_is_active);
     tcase_add_test(tcase, a_transaction_begins_on_the_snapshot_of_another_and_keeps_it);
     tcase_add_test(tcase, a_snapshot_passes_from_a_process_to_another_and_survives_its_death);
 #ifdef LKS_DEBUG

@@ -146,6 +146,41 @@ START_TEST(a_batch_after_one_that_failed_looks_everywhere)
 }
 END_TEST
 
+#ifdef LKS_DEBUG
+static struct child stock_reader;
+
+static void
+let_read_here(const char *name)
+{
+    if (point == NULL || strcmp(name, point) != 0)
+        return;
+    point = NULL;
+    child_go(&stock_reader);
+    child_await(&stock_reader, 'r');
+}
+
+/* Whoever waits for a commit to be durable may let a stock reader look as soon as it is. */
+START_TEST(stock_readers_are_let_in_before_a_batch_is_announced)
+{
+    struct lockstep_db *db;
+    struct lockstep_conn *conn;
+    child_start(&stock_reader, read_as_stock_does);
+    child_await(&stock_reader, 'w');
+    db = quiet_db();
+    conn = connect_to(db);
+    commit_unit(conn, 1, 'a');
+    point = "batch:publishing";
+    lks_crash_hook = let_read_here;
+    run_batch(db);
+    lks_crash_hook = NULL;
+    ck_assert_ptr_null(point);
+    child_kill(&stock_reader);
+    lks_conn_close(conn);
+    close_db(db);
+}
+END_TEST
+#endif
+
 int
 main(void)
 {
@@ -156,5 +191,8 @@ main(void)
                         sizeof points / sizeof points[0]);
 #endif
     tcase_add_test(tcase, a_batch_after_one_that_failed_looks_everywhere);
+#ifdef LKS_DEBUG
+    tcase_add_test(tcase, stock_readers_are_let_in_before_a_batch_is_announced);
+#endif
     return coordtest_main(suite);
 }

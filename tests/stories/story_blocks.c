@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "api/apitest.h"
+#include "api/enginetest.h"
 #include "base/crashpoint.h"
 #include "shm/layout.h"
 
@@ -86,8 +86,8 @@ transact(void)
 static void
 enter(void)
 {
-    db = open_db(NULL);
-    conn = open_conn(db);
+    db = api_open(NULL);
+    conn = api_connect(db);
     OK(lockstep_conn_block_open(conn, ROOT));
 }
 
@@ -145,7 +145,7 @@ audit(void)
     ck_assert_uint_gt(mine, 5);
     for (i = 1; i < BLOCKS; i++)
         if (books[i])
-            ck_assert_int_eq(read_byte(conn, i * SIZE + 7), (unsigned char)i);
+            ck_assert_int_eq(api_read_byte(conn, i * SIZE + 7), (unsigned char)i);
     ck_assert_uint_eq(lks_a32_relaxed(&state->blocks_used) + lks_a32_relaxed(&state->free_count),
                       lks_a32_relaxed(&state->blocks_fresh));
 }
@@ -154,13 +154,13 @@ static void
 found(void)
 {
     enter();
-    begin_write(conn);
+    api_begin_writing(conn);
     OK(lockstep_conn_block_format(conn, ROOT, SIZE));
     OK(lockstep_conn_write(conn, BOOKS, books, sizeof books));
     /* The three blocks of the file of 10000 bytes are given to the list. */
     OK(lockstep_conn_block_free(conn, 1));
     OK(lockstep_conn_block_free(conn, 2));
-    commit(conn, LOCKSTEP_FULL_SYNC);
+    api_commit(conn, LOCKSTEP_FULL_SYNC);
 }
 
 static void
@@ -186,20 +186,20 @@ play(const char *point, unsigned nth, bool survived)
     child_killed(&child);
     if (!survived)
         enter();
-    begin_write(conn);
+    api_begin_writing(conn);
     audit();
     OK(lockstep_conn_rollback(conn));
     lockstep_conn_end(conn);
     seed = 9;
     for (i = 0; i < 30; i++)
         ck_assert(transact());
-    begin_write(conn);
+    api_begin_writing(conn);
     audit();
     lockstep_conn_end(conn);
     leave();
     ck_assert(!file_exists("db-lockstep"));
     enter();
-    begin_write(conn);
+    api_begin_writing(conn);
     audit();
     lockstep_conn_end(conn);
     leave();
