@@ -42,6 +42,16 @@ lks_conn_open(struct lockstep_db *db, struct lks_io_file *file, struct lockstep_
     return lks_conn_make(db, file, number, out_conn);
 }
 
+static void
+count_conn(struct lockstep_conn *conn, bool counted)
+{
+    const struct lockstep_db *db = conn->db;
+    if (conn->counted == counted || lks_a32_acquire(&db->attached) == 0)
+        return;
+    conn->counted = counted;
+    lks_a32_add(&db->shm->clients[db->client].connections, counted ? 1 : (uint32_t)-1);
+}
+
 enum lockstep_status
 lks_conn_make(struct lockstep_db *db, struct lks_io_file *file, uint32_t number, struct lockstep_conn **out_conn)
 {
@@ -53,6 +63,7 @@ lks_conn_make(struct lockstep_db *db, struct lks_io_file *file, uint32_t number,
     conn->file_lent = file != NULL;
     conn->reader.connection = number;
     lks_place_init(&conn->place, conn->reader.connection);
+    count_conn(conn, true);
     *out_conn = conn;
     return LOCKSTEP_OK;
 }
@@ -67,6 +78,7 @@ lks_conn_close(struct lockstep_conn *conn)
         lks_conn_leave_queue(conn);
         if (lks_a32_acquire(&conn->db->attached) != 0)
             lks_work_drop(conn->db, conn->reader.connection);
+        count_conn(conn, false);
     }
     if (conn->file != NULL && !conn->file_lent)
         conn->db->io->close(conn->file);
@@ -130,6 +142,7 @@ lks_conn_begin(struct lockstep_conn *conn)
         status = begin_view(conn);
         if (status != LOCKSTEP_OK || conn->view != NULL)
             return status;
+        count_conn(conn, true);
     }
     status = lks_reader_claim(conn->db, &conn->reader);
     if (status == LOCKSTEP_BUSY && lks_client_reap_readers(conn->db, UINT64_MAX))

@@ -31,6 +31,7 @@ struct lockstep_conn {
     struct lockstep_db *db;
     struct lks_io_file *file;  /* for what is not in the store; opened when needed unless lent */
     bool file_lent;
+    bool counted;              /* in the client's entry */
     struct lks_reader reader;
     struct lks_place place;
     struct lks_private *view;     /* not NULL: the transaction reads this, and has no claim in shared memory */

@@ -144,7 +144,6 @@ lks_store_file_connect(struct lks_file *f)
     status = lks_conn_open(f->db, NULL, &f->conn);
     if (status != LOCKSTEP_OK)
         return SQLITE_NOMEM;
-    lks_a32_add(&f->db->shm->clients[f->db->client].connections, 1);
     f->version_snapshot = 0;
     return f->async && lks_runner_join(f) != LOCKSTEP_OK ? SQLITE_NOMEM : SQLITE_OK;
 }
@@ -190,8 +189,6 @@ void
 lks_file_drop_connection(struct lks_file *f)
 {
     lks_runner_leave(f);
-    if (f->conn != NULL && !forked(f) && lks_a32_acquire(&f->db->attached) != 0)
-        lks_a32_add(&f->db->shm->clients[f->db->client].connections, (uint32_t)-1);
     lks_conn_close(f->conn);
     f->conn = NULL;
     if (f->db != NULL)

@@ -112,7 +112,6 @@ lks_wal_attach(struct lks_file *f)
         f->wal.told = f->wal.told || status != LOCKSTEP_BUSY;
         return;
     }
-    lks_a32_add(&f->db->shm->clients[f->db->client].connections, 1);
     f->wal.attached = true;
     f->wal.foreign_main = has_foreign_main(f);
     if (!lks_reader_enter(f->db, f->conn->reader.connection, &f->wal.slot))

@@ -3,7 +3,7 @@
  *
  * Made to fail by: lks_reader_share() that counts nothing, does not look for who holds the snapshot, leans on a claim, keeps
  * its slot in vain, or knows the size from the ring only; a scan that does not look again, or counts too little as used then;
- * not clearing dead readers.
+ * not clearing dead readers; not counting a connection, or its end.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -88,6 +88,23 @@ START_TEST(the_connected_are_listed_and_the_dead_are_known)
     OK(lockstep_db_clients(db, clients, 4, &count));
     ck_assert_uint_eq(count, 1);
     ck_assert_int_eq(lockstep_db_clients(db, NULL, 1, &count), LOCKSTEP_MISUSE);
+    OK(lockstep_db_close(db));
+}
+END_TEST
+
+/* As the inspector tells. */
+START_TEST(the_connections_of_a_client_are_counted)
+{
+    struct lockstep_db *db = api_open(NULL);
+    struct lockstep_conn *conn[2];
+    const struct lks_a32 *count = &db->shm->clients[db->client].connections;
+    OK(lockstep_conn_open(db, &conn[0]));
+    OK(lockstep_conn_open(db, &conn[1]));
+    ck_assert_uint_eq(lks_a32_relaxed(count), 2);
+    lockstep_conn_close(conn[0]);
+    ck_assert_uint_eq(lks_a32_relaxed(count), 1);
+    lockstep_conn_close(conn[1]);
+    ck_assert_uint_eq(lks_a32_relaxed(count), 0);
     OK(lockstep_db_close(db));
 }
 END_TEST
@@ -412,6 +429,7 @@ main(void)
     Suite *suite = suite_create("slots");
     TCase *tcase = coordtest_case(suite, "slots");
     tcase_add_test(tcase, the_connected_are_listed_and_the_dead_are_known);
+    tcase_add_test(tcase, the_connections_of_a_client_are_counted);
     tcase_add_test(tcase, a_snapshot_in_use_is_known_and_so_is_the_oldest);
     tcase_add_test(tcase, the_snapshot_of_a_dead_reader_is_not_the_oldest);
     tcase_add_test(tcase, a_claim_is_not_leaned_upon_until_it_is_active);
