@@ -118,6 +118,8 @@ struct lks_file *lks_file_of_connection(sqlite3 *connection, const char *schema)
 int lks_store_file_open(sqlite3_vfs *vfs, const char *name, struct lks_file *file, int flags,
                         int *out_flags);
 extern const sqlite3_io_methods lks_store_file_methods;
+
+/* store_connect.c */
 /* Connects if need be.  SQLITE_OK and file->conn, or a code; SQLITE_NOTFOUND: it is for the parent. */
 int lks_store_file_connect(struct lks_file *file);
 /*
