@@ -79,7 +79,7 @@ lks_groupsync_draw(struct lockstep_db *db)
 static void
 ring_worker(struct lks_shm_state *state)
 {
-    lks_a32_set_relaxed(&state->worker_asleep, 0);
+    lks_a32_set_relaxed(&state->worker_asleep, LKS_WORKER_AWAKE);
     lks_a32_add(&state->work_bell, 1);
     lks_futex_wake(&state->work_bell, UINT32_MAX);
 }
@@ -94,7 +94,7 @@ lks_groupsync_note(struct lockstep_db *db, uint64_t ticket)
         lks_a64_cas(&state->pending_since_ns, 0, lks_clock_coarse_ns());
     /* Only a worker that expects nothing is woken; one that naps will look at the word in time. */
     asleep = lks_a32_relaxed(&state->worker_asleep);
-    if (asleep == 1 && lks_a32_cas(&state->worker_asleep, asleep, 0))
+    if (asleep == LKS_WORKER_IDLE && lks_a32_cas(&state->worker_asleep, asleep, LKS_WORKER_AWAKE))
         ring_worker(state);
 }
 

@@ -272,6 +272,7 @@ enum lks_block_state { LKS_BLOCK_FREE = 0, LKS_BLOCK_USED = 1 };
  * deputy           a committer, a thread  -             CAS from 0; a committer then starts its thread
  *                  that client        -                 CAS to 0: it has become the worker, or stops its thread
  *                  the worker, a reaper  CLIENT(deputy - 1)  CAS to 0: it is dead
+ *                  first client       DMS1              relaxed, 0
  *                                                       (death: it stays; the worker looks once a second)
  *
  * S1     durable <= committed, flushed <= committed.

@@ -50,9 +50,6 @@
 /* Between two tries to open the keeper. */
 #define RETRY_MS 10
 
-/* enum lks_worker_sleep, for short. */
-enum { AWAKE = LKS_WORKER_AWAKE, IDLE = LKS_WORKER_IDLE, NAPPING = LKS_WORKER_NAPPING };
-
 struct checkpointer {
     struct lockstep_db *db;
     struct lks_mutex mutex;
@@ -153,10 +150,10 @@ lks_checkpoint_notice(struct lockstep_db *db, const volatile uint32_t *index, bo
         guard_lag(db, index);
     else
         lks_checkpoint_ensure(db, index);
-    if (asleep == AWAKE || lks_log_backlog(index) < lks_log_wanted(state) ||
+    if (asleep == LKS_WORKER_AWAKE || lks_log_backlog(index) < lks_log_wanted(state) ||
         lks_a64_relaxed(&state->log_held_since_ns) != 0)
         return;
-    if (lks_a32_cas(&state->worker_asleep, asleep, AWAKE)) {
+    if (lks_a32_cas(&state->worker_asleep, asleep, LKS_WORKER_AWAKE)) {
         lks_a32_add(&state->work_bell, 1);
         lks_futex_wake(&state->work_bell, UINT32_MAX);
     }
@@ -265,7 +262,7 @@ sleep_on_bell(struct checkpointer *c)
     struct lks_shm_state *state = &c->db->shm->state;
     uint32_t seen = lks_a32_seq(&state->work_bell);
     uint64_t due = sync_due(state, WORKER_QUARTERS), now, wait_ns = IDLE_NS;
-    lks_a32_set_relaxed(&state->worker_asleep, due == UINT64_MAX ? IDLE : NAPPING);
+    lks_a32_set_relaxed(&state->worker_asleep, due == UINT64_MAX ? LKS_WORKER_IDLE : LKS_WORKER_NAPPING);
     /* Then the words: pairs with the read-modify-writes in lks_groupsync_note(). */
     lks_fence();
     due = sync_due(state, WORKER_QUARTERS);
@@ -276,7 +273,7 @@ sleep_on_bell(struct checkpointer *c)
         wait_ns = c->keeper.not_before_ns - now;
     if (wait_ns > 0 && !is_pass_due(c, now) && !stopping(c))
         lks_futex_wait(&state->work_bell, seen, wait_ns);
-    lks_a32_set_relaxed(&state->worker_asleep, AWAKE);
+    lks_a32_set_relaxed(&state->worker_asleep, LKS_WORKER_AWAKE);
 }
 
 /* A dead deputy is replaced by the next commit. */
@@ -323,7 +320,7 @@ is_worker(struct lockstep_db *db)
             return false;
         /* As a dead worker may have left them. */
         lks_a32_set_relaxed(&db->shm->state.log_finishing, 0);
-        lks_a32_set_relaxed(&db->shm->state.worker_asleep, AWAKE);
+        lks_a32_set_relaxed(&db->shm->state.worker_asleep, LKS_WORKER_AWAKE);
     }
     /* The next commit finds another. */
     resign_as_deputy(db);
@@ -411,7 +408,7 @@ stop_worker(struct lockstep_db *db)
     c->stop = true;
     pthread_cond_signal(&c->wake);
     lks_mutex_unlock(&c->mutex);
-    lks_a32_set_relaxed(&db->shm->state.worker_asleep, AWAKE);
+    lks_a32_set_relaxed(&db->shm->state.worker_asleep, LKS_WORKER_AWAKE);
     lks_a32_add(&db->shm->state.work_bell, 1);
     lks_futex_wake(&db->shm->state.work_bell, UINT32_MAX);
     pthread_join(c->thread, NULL);
@@ -455,7 +452,7 @@ recover(struct lockstep_db *db, bool adopt)
         for (i = 0; i < LKS_MAX_CLIENTS; i++)
             if (lks_a32_acquire(&db->shm->clients[i].pid) != 0)
                 (void)lks_client_reap(db, i);
-    lks_a32_set_relaxed(&state->worker_asleep, AWAKE);
+    lks_a32_set_relaxed(&state->worker_asleep, LKS_WORKER_AWAKE);
     lks_a32_set_relaxed(&state->checkpoint_off, 0);
     lks_a32_set_relaxed(&state->deputy, 0);
     checkpointer_of(db)->mend = lks_groupsync_poisoned(db) != 0;
