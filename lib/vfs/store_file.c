@@ -314,6 +314,7 @@ store_lock(sqlite3_file *file, int level)
         return SQLITE_OK;
     if (forked(f))
         return SQLITE_MISUSE;
+    lks_wait_before_lock(f);
     if (f->lock == SQLITE_LOCK_NONE) {
         rc = begin(f);
         if (rc != SQLITE_OK)

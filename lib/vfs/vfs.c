@@ -189,12 +189,14 @@ vfs_randomness(sqlite3_vfs *vfs, int n, char *out)
 static int
 vfs_sleep(sqlite3_vfs *vfs, int microseconds)
 {
-    int slept = microseconds;
+    int rest = microseconds;
     (void)vfs;
-    if (microseconds <= 0 || !lks_wait_sleep((uint64_t)microseconds * 1000))
-        slept = parent_vfs->xSleep(parent_vfs, microseconds);
+    if (rest > 0)
+        rest = (int)(lks_wait_sleep((uint64_t)rest * 1000) / 1000);
+    if (rest > 0 || microseconds <= 0)
+        (void)parent_vfs->xSleep(parent_vfs, rest);
     lks_copy_file_slept();
-    return slept;
+    return microseconds;
 }
 
 static int

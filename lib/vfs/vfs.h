@@ -69,6 +69,11 @@ struct lks_file {
 
     /* Waiting. */
     pthread_mutex_t sleep_mutex;
+    /*
+     * The thread that was refused RESERVED and may sleep for it; NULL: the file was locked since.  Written by who uses the
+     * file, to NULL under sleep_mutex; others read it under that.
+     */
+    const void *refused_by;
     bool sleeps;         /* the connection has a busy timeout: it has slept in the queue */
     bool wants_writer;   /* RESERVED was refused, and since then nobody slept for it */
     uint64_t busy_since_ns;

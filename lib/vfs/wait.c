@@ -14,7 +14,13 @@
 /* A refusal that is older than this is not what the retry is about. */
 #define RETRY_NS (2000 * LKS_NS_PER_MS)
 
-/* The file whose RESERVED this thread was refused last; looked up in the list, never followed. */
+/* No busy timeout of SQLite's own sleeps for longer at a time. */
+#define SLICE_NS (100 * LKS_NS_PER_MS)
+
+/*
+ * The file whose RESERVED this thread was refused last; looked up in the list, never followed.  Its address is the
+ * file's `refused_by`.
+ */
 static __thread uint64_t refused_serial;
 
 /* A process that has WRITE of the wal-index and is not in the queue. */
@@ -63,6 +69,7 @@ lks_wait_refused(struct lks_file *file)
 {
     uint64_t now = lks_clock_coarse_ns();
     refused_serial = file->serial;
+    file->refused_by = &refused_serial;
     file->wants_writer = true;
     if (file->busy_since_ns == 0) {
         file->busy_since_ns = now;
@@ -84,14 +91,14 @@ lks_wait_granted(struct lks_file *file)
     file->busy_since_ns = 0;
 }
 
-/* Until the lock is reserved for the retry and, in WAL mode, no stock process has WRITE. */
+/* OK: the lock is reserved for the retry and, in WAL mode, no stock process has WRITE. */
 static enum lockstep_status
 wait_for_turn(struct lks_file *file, uint64_t wait_ns)
 {
     uint64_t end = lks_clock_ns() + wait_ns;
     enum lockstep_status status = lks_conn_wait(file->conn, wait_ns);
-    if (status == LOCKSTEP_OK && file->wal.stock_busy)
-        (void)lks_wal_probe(file, end);
+    if (status == LOCKSTEP_OK && file->wal.stock_busy && !lks_wal_probe(file, end))
+        return LOCKSTEP_TIMEOUT;
     return status;
 }
 
@@ -112,37 +119,52 @@ lks_wait_before_begin(struct lks_file *file)
     (void)!wait_for_turn(file, file->uri.lock_wait_ms * LKS_NS_PER_MS);
 }
 
+void
+lks_wait_claim(struct lks_file *file)
+{
+    pthread_mutex_lock(&file->sleep_mutex);
+    file->refused_by = NULL;
+    pthread_mutex_unlock(&file->sleep_mutex);
+}
+
 static bool
 is_refused(struct lks_file *file, void *arg)
 {
     struct lks_file **out = arg;
     if (file->serial != refused_serial || file->conn == NULL)
         return false;
-    /* Held until we have slept: xClose waits for it.  Not had: somebody else sleeps there. */
+    /* Held until we have slept: xClose waits for it, and who uses the file next.  Not had: that has happened. */
     if (pthread_mutex_trylock(&file->sleep_mutex) != 0)
         return false;
+    if (file->refused_by != &refused_serial) {
+        pthread_mutex_unlock(&file->sleep_mutex);
+        return false;
+    }
     *out = file;
     return true;
 }
 
-bool
+uint64_t
 lks_wait_sleep(uint64_t wait_ns)
 {
-    struct lks_file *file = NULL;
-    enum lockstep_status status;
-    if (refused_serial == 0)
-        return false;
-    if (!lks_files_find(is_refused, &file) || *file->fork_guard == 0) {
-        refused_serial = 0;
-        if (file != NULL)
-            pthread_mutex_unlock(&file->sleep_mutex);
-        return false;
+    enum lockstep_status status = LOCKSTEP_TIMEOUT;
+    while (refused_serial != 0 && status == LOCKSTEP_TIMEOUT && wait_ns > 0) {
+        uint64_t slice = wait_ns < SLICE_NS ? wait_ns : SLICE_NS;
+        struct lks_file *file = NULL;
+        if (!lks_files_find(is_refused, &file))
+            break;
+        if (*file->fork_guard != 0) {
+            status = wait_for_turn(file, slice);
+            file->wants_writer = false;
+            file->sleeps = true;
+        } else {
+            status = LOCKSTEP_NOMEM;
+        }
+        pthread_mutex_unlock(&file->sleep_mutex);
+        if (status == LOCKSTEP_TIMEOUT)
+            wait_ns -= slice;
     }
     /* Each retry that is refused sets it again: a later sleep of the application's is its own. */
     refused_serial = 0;
-    status = wait_for_turn(file, wait_ns);
-    file->wants_writer = false;
-    file->sleeps = true;
-    pthread_mutex_unlock(&file->sleep_mutex);
-    return status != LOCKSTEP_NOMEM;
+    return status == LOCKSTEP_OK ? 0 : wait_ns;
 }

@@ -474,8 +474,11 @@ lock_any(struct lks_file *f, int offset, int n, int flags)
     uint32_t *mask = (flags & SQLITE_SHM_EXCLUSIVE) != 0 ? &wal->exclusive : &wal->shared;
     bool lock = (flags & SQLITE_SHM_LOCK) != 0;
     bool wrote = wal->written && (wal->exclusive & LKS_WAL_BIT(LKS_WAL_WRITE)) != 0;
-    int rc = dispatch(f, offset, n, flags);
+    int rc;
 
+    if (lock)
+        lks_wait_before_lock(f);
+    rc = dispatch(f, offset, n, flags);
     if (!lock) {
         *mask &= ~bits;
         if (wrote && offset == LKS_WAL_WRITE)
@@ -495,7 +498,9 @@ lock_any(struct lks_file *f, int offset, int n, int flags)
 static int
 lock_shared(struct lks_file *f, int offset, int n)
 {
-    int rc = lock_read(f, offset, n);
+    int rc;
+    lks_wait_before_lock(f);
+    rc = lock_read(f, offset, n);
     f->wal.just_committed = false;
     if (rc == SQLITE_OK)
         f->wal.shared |= 1u << offset;
