@@ -141,6 +141,7 @@ parse_count(const char *option, const char *text, double low, double high, uint3
 static bool
 parse_option(int option, const char *argument, struct bench_options *o)
 {
+    double milliseconds;
     switch (option) {
     case OPTION_FULL:
         o->full = true;
@@ -176,7 +177,10 @@ parse_option(int option, const char *argument, struct bench_options *o)
     case OPTION_RATE:
         return parse_number("rate", argument, 0.1, 1e7, &o->rate);
     case OPTION_SYNC_LATENCY:
-        return parse_count("sync-latency", argument, 1, 10000, &o->sync_latency_ms);
+        if (!parse_number("sync-latency", argument, 0.01, 10000, &milliseconds))
+            return false;
+        o->sync_latency_us = (uint32_t)(milliseconds * 1000 + 0.5);
+        return true;
     default:
         return false; /* getopt has said why */
     }
@@ -264,8 +268,8 @@ describe_options(struct bench_context *context)
     bench_report_fact(context->report, "database",
                       "%u rows, pages of %d, cache %u KiB a connection",
                       bench_context_contents(context).rows, BENCH_PAGE_BYTES, job.cache_kib);
-    if (o->sync_latency_ms > 0)
-        bench_report_fact(context->report, "sync latency", "%u ms more a sync", o->sync_latency_ms);
+    if (o->sync_latency_us > 0)
+        bench_report_fact(context->report, "sync latency", "%.10g ms more a sync", o->sync_latency_us / 1000.0);
     if (o->rate > 0)
         bench_report_fact(context->report, "rate", "%g operations a second, on a schedule",
                           o->rate);

@@ -74,12 +74,12 @@ register_vfs(const struct bench_job *job, const char **out_vfs)
 {
     const char *base = "unix";
     int rc = SQLITE_OK;
-    if (job->sync_latency_ms > 0) {
-        rc = bench_delay_vfs_register(job->sync_latency_ms);
+    if (job->sync_latency_us > 0) {
+        rc = bench_delay_vfs_register(job->sync_latency_us);
         base = BENCH_DELAY_VFS_NAME;
     }
     if (rc == SQLITE_OK && job->side.kind == BENCH_LOCKSTEP) {
-        rc = lockstep_initialize(job->sync_latency_ms > 0 ? base : NULL, 0);
+        rc = lockstep_initialize(job->sync_latency_us > 0 ? base : NULL, 0);
         base = "lockstep";
     }
     if (rc == SQLITE_OK)

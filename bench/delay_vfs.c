@@ -3,6 +3,7 @@
 #include <sqlite3.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/prctl.h>
 
 #include "bench/moment.h"
 
@@ -13,7 +14,7 @@ struct delay_file {
 };
 
 static sqlite3_vfs *base_vfs;
-static uint32_t delay_ms;
+static uint32_t delay_us;
 static _Atomic uint64_t delayed_syncs;
 
 static sqlite3_file *
@@ -26,7 +27,7 @@ static void
 delay(void)
 {
     atomic_fetch_add_explicit(&delayed_syncs, 1, memory_order_relaxed);
-    bench_moment_sleep_until(bench_moment_ns() + delay_ms * BENCH_NS_PER_MS);
+    bench_moment_sleep_until(bench_moment_ns() + delay_us * 1000ull);
 }
 
 /* ---- the file ---- */
@@ -284,7 +285,7 @@ static sqlite3_vfs delay_vfs = {
 };
 
 int
-bench_delay_vfs_register(uint32_t sync_ms)
+bench_delay_vfs_register(uint32_t sync_us)
 {
     int rc = sqlite3_initialize();
     if (rc != SQLITE_OK)
@@ -292,7 +293,9 @@ bench_delay_vfs_register(uint32_t sync_ms)
     base_vfs = sqlite3_vfs_find("unix");
     if (base_vfs == NULL || base_vfs->iVersion < 2)
         return SQLITE_NOTFOUND;
-    delay_ms = sync_ms;
+    delay_us = sync_us;
+    /* The kernel may else let a sleep be 50 us longer; threads that are made later inherit it. */
+    (void)prctl(PR_SET_TIMERSLACK, 1);
     delay_vfs.szOsFile = (int)sizeof(struct delay_file) + base_vfs->szOsFile;
     delay_vfs.mxPathname = base_vfs->mxPathname;
     return sqlite3_vfs_register(&delay_vfs, 0);

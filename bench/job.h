@@ -48,7 +48,7 @@ struct bench_job {
     uint32_t rows; /* keys are 1..rows */
     uint32_t cache_kib;
     uint32_t busy_timeout_ms;
-    uint32_t sync_latency_ms; /* 0: no delaying VFS */
+    uint32_t sync_latency_us; /* 0: no delaying VFS */
     uint32_t time_every;      /* reads: the latency of every n-th is taken */
     uint64_t seed;
     uint64_t duration_ns;

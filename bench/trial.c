@@ -58,7 +58,7 @@ bench_job_make(const struct bench_context *context, enum bench_role role, uint32
         .inserts = 1,
         .cache_kib = options->cache_kib > 0 ? options->cache_kib : CACHE_KIB_DEFAULT,
         .busy_timeout_ms = BUSY_TIMEOUT_MS,
-        .sync_latency_ms = options->sync_latency_ms,
+        .sync_latency_us = options->sync_latency_us,
         .time_every = 1,
         .seed = 1,
         .duration_ns = (uint64_t)(seconds * 1e9),
@@ -178,7 +178,7 @@ static void
 note_syncs(struct bench_context *context, const struct bench_side *side,
            const struct bench_row *row)
 {
-    if (context->options.sync_latency_ms == 0 || side->kind == BENCH_MEMORY)
+    if (context->options.sync_latency_us == 0 || side->kind == BENCH_MEMORY)
         return;
     bench_report_note(context->report, "%s: %llu syncs delayed, %.4f a commit", side->label,
                       (unsigned long long)row->syncs,

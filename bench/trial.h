@@ -28,7 +28,7 @@ struct bench_options {
     uint32_t processes;
     uint32_t rows;
     uint32_t cache_kib;
-    uint32_t sync_latency_ms;
+    uint32_t sync_latency_us;
     double seconds;
     double rate; /* operations a second of all processes; 0: as fast as they can */
     const char *parent_directory;

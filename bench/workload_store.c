@@ -178,9 +178,9 @@ report_slow(struct bench_context *context, const struct run *stock, const struct
     bench_report_value(context->report, (double)lockstep->writer.busy, "", BENCH_REPORTED, 0,
                        "SQLITE_BUSY");
     bench_report_note(context->report,
-                      "each sync takes %u ms longer; %d rows of %d pages are updated a commit; "
+                      "each sync takes %.10g ms longer; %d rows of %d pages are updated a commit; "
                       "syncs: %llu on stock, %llu on the other side",
-                      context->options.sync_latency_ms, SLOW_UPDATES, WIDE_ROWS,
+                      context->options.sync_latency_us / 1000.0, SLOW_UPDATES, WIDE_ROWS,
                       (unsigned long long)stock->writer.syncs,
                       (unsigned long long)lockstep->writer.syncs);
 }
@@ -194,12 +194,12 @@ run_slow_disk(struct bench_context *context, const struct bench_extent *extent)
     struct bench_side subject =
         bench_subject(context, &bench_side_lockstep_async, &bench_side_wal_normal);
     const struct bench_original *original = bench_context_original(context, &wide);
-    uint32_t asked_ms = context->options.sync_latency_ms;
+    uint32_t asked_us = context->options.sync_latency_us;
     bool ok = true;
     if (original == NULL)
         return false;
-    if (asked_ms == 0)
-        context->options.sync_latency_ms = SLOW_SYNC_MS;
+    if (asked_us == 0)
+        context->options.sync_latency_us = SLOW_SYNC_MS * 1000u;
     run_start(&stock, &bench_side_wal_normal, original);
     run_start(&lockstep, &subject, original);
     for (uint32_t round = 0; ok && round < extent->rounds; round++) {
@@ -210,7 +210,7 @@ run_slow_disk(struct bench_context *context, const struct bench_extent *extent)
     }
     if (ok)
         report_slow(context, &stock, &lockstep);
-    context->options.sync_latency_ms = asked_ms;
+    context->options.sync_latency_us = asked_us;
     return ok;
 }
 

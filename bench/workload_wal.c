@@ -5,6 +5,8 @@
 #include "bench/workload.h"
 
 #define PROCESSES_DEFAULT 16
+/* From here on the disk is slow, and to share a sync is worth more. */
+#define SLOW_SYNC_US 2000u
 /* As the workload `read` has it: all in the cache, and little time spent on the clock. */
 #define READ_CACHE_KIB 65536
 #define READ_TIME_EVERY 16
@@ -87,7 +89,7 @@ run_full_many(struct bench_context *context, const struct bench_extent *extent)
     static struct bench_row rows[2];
     if (!compare(context, extent, BENCH_WRITE, sides, many(context), rows))
         return false;
-    report_ratio(context, rows, context->options.sync_latency_ms > 0 ? 10 : 3);
+    report_ratio(context, rows, context->options.sync_latency_us >= SLOW_SYNC_US ? 10 : 3);
     report_waits(context, rows);
     return true;
 }

@@ -13,7 +13,7 @@
  *      LKS_GROUPSYNC_SLOW_NS or more, it does so after half of that time: who has just missed a sync need not wait for
  *      its end, and not more than a few are under way.
  * Before it sleeps a waiter gives the processor away and looks again, some times, if the last sync took less than
- * LKS_GROUPSYNC_FAST_NS: to sleep and to be woken costs as much.
+ * LKS_GROUPSYNC_FAST_NS: to sleep and to be woken costs a good part of that.
  *
  * Nobody waits to gather others: those who come while a sync runs share the next one.  They are let sleep on, but for
  * one, who leads it: sleepers are of 32 kinds by their tickets, and the bell is rung for the kinds that were covered.
@@ -37,7 +37,7 @@
 
 #define LKS_GROUPSYNC_STALL_NS (100000000ull)
 #define LKS_GROUPSYNC_SLOW_NS (1000000ull)
-#define LKS_GROUPSYNC_FAST_NS (200000ull)
+#define LKS_GROUPSYNC_FAST_NS (500000ull)
 
 /* Syncs the log.  Errors with lks_os_errno(). */
 typedef enum lockstep_status (*lks_groupsync_fn)(void *arg);
