@@ -2,9 +2,10 @@
  * kv: a key-value store for many processes, on liblockstep without SQLite.
  *
  * Everything that <lockstep/coord.h> has for an engine is at work here: transactions on snapshots, readers that
- * write nothing and a record kept twice (kv_file.c), free blocks gated by snapshots (kv_tree.c), background work
- * beside writers, allocation below a block and the cut by the last one out (kv_compact.c), clients, locks and the
- * list of free blocks to look at (kv_check.c), and many processes at once (kv_load.c).
+ * write nothing, the format's name and a record kept twice (kv_file.c), free blocks gated by snapshots
+ * (kv_tree.c), background work beside writers, allocation below a block and the cut by the last one out
+ * (kv_compact.c), clients, locks and the list of free blocks to look at (kv_check.c), and many processes at once
+ * (kv_load.c).
  *
  * Exit status: 0; 1 the key is not there, or something failed; 2 wrong usage.
  */

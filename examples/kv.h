@@ -60,6 +60,7 @@ struct kv {
     uint64_t keys;
     uint64_t levels;
     uint64_t sequence; /* of its record */
+    char other_version; /* which the file is of; 0: none was seen */
 };
 
 enum lockstep_status kv_open(const char *path, const struct kv_options *options, struct kv *kv);

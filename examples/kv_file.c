@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define FORMAT "lockstep-kv" /* what others who are connected must call it, too */
+#define FORMAT "lockstep-kv 2" /* what others who are connected must call it, too */
 #define READER_WAIT_MS 5000
 #define NAP_MS 10
 
@@ -31,6 +31,25 @@ get64(const unsigned char *p)
     for (int i = 0; i < 8; i++)
         value = value << 8 | p[i];
     return value;
+}
+
+/*
+ * Asked when we connect: may we?  The name alone tells whom to get on with; the file tells more, as long as nobody has
+ * commits that are not in it.
+ */
+static enum lockstep_status
+name_format(void *arg, const char *stored, const void *head, size_t head_bytes,
+            char out_format[LOCKSTEP_FORMAT_SIZE])
+{
+    struct kv *kv = arg;
+    size_t last = sizeof magic - 1;
+    if (stored == NULL && head_bytes > last && memcmp(head, magic, last) == 0 &&
+        ((const unsigned char *)head)[last] != magic[last]) {
+        kv->other_version = ((const char *)head)[last];
+        return LOCKSTEP_FORMAT;
+    }
+    memcpy(out_format, FORMAT, sizeof FORMAT);
+    return LOCKSTEP_OK;
 }
 
 static enum lockstep_status
@@ -181,7 +200,8 @@ attach(struct kv *kv)
 enum lockstep_status
 kv_open(const char *path, const struct kv_options *options, struct kv *kv)
 {
-    struct lockstep_options lockstep = {.format = FORMAT,
+    struct lockstep_options lockstep = {.format_fn = name_format,
+                                        .format_arg = kv,
                                         .readonly = options->readonly,
                                         .single_process = options->single,
                                         .max_lag_ms = options->lag_ms,
@@ -208,7 +228,10 @@ kv_open(const char *path, const struct kv_options *options, struct kv *kv)
         status = found(kv);
     if (status == LOCKSTEP_OK && options->snapshot == 0)
         status = kv_read(kv, nothing, NULL); /* is it one? */
-    if (status == LOCKSTEP_FORMAT)
+    if (status == LOCKSTEP_FORMAT && kv->other_version != 0)
+        fprintf(stderr, "kv: %s: a store of version %c of kv, and this is version %c\n", path, kv->other_version,
+                magic[sizeof magic - 1]);
+    else if (status == LOCKSTEP_FORMAT)
         fprintf(stderr, "kv: %s: not a store of kv, or in use by another application\n", path);
     if (status != LOCKSTEP_OK)
         (void)kv_close(kv);

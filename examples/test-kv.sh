@@ -3,7 +3,7 @@
 # alone, and compaction beside a reader.
 #
 # Made to fail by: opening to read as to write (.readonly 0: the files change); last_used_fn telling all blocks; no look at the
-# magic; .single_process 0; a checkpoint that is not made (0 bytes).
+# magic; .single_process 0; a checkpoint that is not made (0 bytes); .format for .format_fn.
 set -uo pipefail
 
 kv=${LKS_BUILDDIR:-.}/examples/kv
@@ -64,6 +64,13 @@ expect 1 '' "$tmp/other" put a b
 grep -q 'not a store of kv' "$tmp/err" || complain "another's file: $(cat "$tmp/err")"
 expect 1 '' "$tmp/other" get a
 [ "$(cksum "$tmp/other")" = "$before" ] || complain "another's file was changed"
+
+# So does the file of another version, and the message says which.
+printf kvstore1 | dd of="$tmp/other" conv=notrunc status=none
+before=$(cksum "$tmp/other")
+expect 1 '' "$tmp/other" put a b
+grep -q 'a store of version 1 of kv' "$tmp/err" || complain "another version's file: $(cat "$tmp/err")"
+[ "$(cksum "$tmp/other")" = "$before" ] || complain "another version's file was changed"
 rm "$tmp/other"
 
 # A process is killed when nothing is on the disk: readers see its commits, in a folder that is not theirs to write, too, and

@@ -437,9 +437,15 @@ attach_locked(struct lockstep_db *db, struct lks_file_stat *database, bool join_
         status = lks_client_enter(db);
         if (status == LOCKSTEP_OK)
             status = become_first(db, adopt || readers);
-        if (status == LOCKSTEP_OK && !adopt && !readers)
+        if (status == LOCKSTEP_OK && !adopt && !readers) {
             /* Not sooner: the application may look into the file for its name. */
             status = lks_format_make(db);
+            if (status != LOCKSTEP_OK) {
+                /* Nothing is in it, and nobody else has it. */
+                (void)!lks_file_unlink(db->coord_path);
+                return status;
+            }
+        }
         if (status == LOCKSTEP_OK && db->options.single_process && !db->alone) {
             /* What the dead left is in the database now; this file has served. */
             status = leave_last(db, false);

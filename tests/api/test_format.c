@@ -3,7 +3,7 @@
  *
  * Made to fail by: leaving lks_format_check() out of prepare_joining() or out of prepare_alone(); not replacing the file of
  * another name in which nothing waits; leaving lks_format_make() out; "SQLite" in lib/vfs/uri.c; a process that takes all
- * callbacks for one; what lies behind a name's end as part of it.
+ * callbacks for one; keeping the file that a callback refused; what lies behind a name's end as part of it.
  */
 #include "api/enginetest.h"
 
@@ -196,6 +196,19 @@ START_TEST(the_callback_reads_the_header_where_nobody_is_and_hears_the_name_wher
 }
 END_TEST
 
+START_TEST(a_callback_that_refuses_leaves_nothing_behind)
+{
+    struct asked asked = {.status = LOCKSTEP_FORMAT};
+    struct lockstep_options options = {.format_fn = supply, .format_arg = &asked};
+    ck_assert_int_eq(try_attach(&options), LOCKSTEP_FORMAT);
+    ck_assert_uint_eq(asked.times, 1);
+    ck_assert(!file_exists("db-lockstep"));
+    asked.status = LOCKSTEP_OK;
+    ck_assert_int_eq(try_attach(&options), LOCKSTEP_OK);
+    ck_assert_uint_eq(asked.times, 2);
+}
+END_TEST
+
 START_TEST(the_option_is_asked_before_the_callback_and_must_end)
 {
     struct asked asked = {.answer = "other"};
@@ -316,6 +329,7 @@ main(void)
     tcase_add_loop_test(tcase, one_in_which_nothing_waits_is_replaced_whatever_its_name, 0, 2);
 #endif
     tcase_add_test(tcase, the_callback_reads_the_header_where_nobody_is_and_hears_the_name_where_somebody_is);
+    tcase_add_test(tcase, a_callback_that_refuses_leaves_nothing_behind);
     tcase_add_test(tcase, the_option_is_asked_before_the_callback_and_must_end);
     tcase_add_test(tcase, in_one_process_another_callback_is_another_format);
     tcase_add_test(tcase, what_lies_behind_the_end_of_a_name_is_no_part_of_it);
