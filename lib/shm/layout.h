@@ -23,7 +23,7 @@
 #include "base/atomic.h"
 
 #define LKS_SHM_MAGIC "Lockstep coord\n" /* 16 bytes with its NUL */
-#define LKS_SHM_FORMAT 3u
+#define LKS_SHM_FORMAT 4u
 #define LKS_SHM_SUFFIX "-lockstep"
 
 #define LKS_MAX_CLIENTS 256u
@@ -78,6 +78,10 @@ struct lks_shm_identity {
  * pid          its owner           DMS1, CLIENT(i)    release, last; 0 = free
  * the others   its owner           CLIENT(i)          relaxed
  * pid = 0      owner or reaper     CLIENT(i)          release
+ * bell         anybody             -                  add; a futex of the owner's thread while it is not the worker
+ * standby      the owner's thread  CLIENT(i)          relaxed, then a full fence and the last look before it sleeps
+ *              who rings           -                  CAS to NONE, before bell (death between the two: it sleeps on, to
+ *                                                     the end of its time at most)
  *
  * Read by anybody, for people; whether a client lives is said by the lock CLIENT(i) only.
  * Death: the entry stays.  Whoever finds CLIENT(i) free takes it, clears what client i left, frees it.
@@ -90,8 +94,12 @@ struct lks_shm_client {
     struct lks_a64 since_ns;
     struct lks_a64 program[4]; /* bytes of the name, NUL-padded */
     struct lks_a32 connections;
-    struct lks_a32 pad[15];
+    struct lks_a32 bell;
+    struct lks_a32 standby; /* enum lks_standby: coord/standby.h */
+    struct lks_a32 pad[13];
 };
+/* WATCHING: over something that is not due yet. */
+enum lks_standby { LKS_STANDBY_NONE = 0, LKS_STANDBY_IDLE = 1, LKS_STANDBY_WATCHING = 2 };
 #define LKS_CLIENT_READONLY 1u
 #define LKS_CLIENT_LEAVING 2u /* its last connection in WAL mode closes; set before EXCLUSIVE is asked for */
 

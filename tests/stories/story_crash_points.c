@@ -318,8 +318,23 @@ leave_last(struct scene *s)
     return died(s);
 }
 
+/* The victim is the worker and leaves, with commits that wait, while others stay. */
+static bool
+leave_to_others(struct scene *s)
+{
+    found_books(s);
+    s->victim = stage_enter(&s->stage, 2, LIMIT "&max_lag=5000");
+    actor_must(s->victim, "audit");
+    s->survivor = stage_enter(&s->stage, 3, "");
+    actor_must(s->survivor, "audit");
+    actor_must(s->victim, "transact a 20");
+    arm(s);
+    actor_tell(s->victim, "close");
+    return died(s);
+}
+
 static bool (*const scenes[])(struct scene *) = {
-    crowd, connect_first, leave_last, take_over, adopt, change_page_size, outgrow, connect_to_rubbish,
+    crowd, connect_first, leave_last, leave_to_others, take_over, adopt, change_page_size, outgrow, connect_to_rubbish,
     connect_alone, distrust};
 #define SCENES (sizeof scenes / sizeof scenes[0])
 
@@ -332,7 +347,8 @@ static const struct {
     {"batch:written-anew", distrust},
     {"attach:", connect_first},
     {"client:entered", connect_first},        {"client:cleared", take_over},
-    {"dbfile:", connect_first},               {"detach:", leave_last},
+    {"dbfile:", connect_first},               {"detach:resigned", leave_to_others},
+    {"standby:calling", leave_to_others},     {"detach:", leave_last},
     {"recovery:left", leave_last},            {"recovery:adopting", adopt},
     {"recovery:", take_over},                 {"queue:taken-over", take_over},
     {"batch:worker", take_over},              {"journal:rolled", take_over},
