@@ -37,16 +37,14 @@
 
 /*
  * Byte-range locks on the coordination file, POSIX record locks of the process.  Far beyond its end.  None is waited
- * for while another is held but DMS1, which is taken first.  ROTRANS and CHECKPOINTER are kept free for later use.
+ * for while another is held but DMS1, which is taken first.  3 and 5 are nobody's: see the README of lib/coord.
  */
 #define LKS_LOCK_BASE 0x3000000000000000ull
 enum lks_lock_byte {
     LKS_BYTE_DMS1 = 0,
     LKS_BYTE_DMS2 = 1,
     LKS_BYTE_DMS3 = 2,
-    LKS_BYTE_ROTRANS = 3,
     LKS_BYTE_WORKER = 4,
-    LKS_BYTE_CHECKPOINTER = 5,
     LKS_BYTE_WORK = 6, /* the application's background work: coord/work.h */
     LKS_BYTE_CLIENT0 = 16 /* CLIENT(i) = LKS_BYTE_CLIENT0 + i */
 };
