@@ -588,7 +588,7 @@ lks_conn_renew(struct lockstep_conn *conn)
 {
     struct lks_shm_state *state = &conn->db->shm->state;
     uint64_t deadline = lks_clock_ns() + MAX_SPACE_WAIT_NS;
-    /* In place of the one in lks_queue_unlock(). */
+    /* In place of the swap in lks_queue_unlock(). */
     lks_fence();
     lks_worker_notice(conn->db);
     while (prepare_store(conn) == LOCKSTEP_BUSY && lks_clock_ns() < deadline) {

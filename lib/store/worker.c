@@ -12,7 +12,8 @@
 #include "store/batch.h"
 #include "store/store.h"
 
-#define IDLE_NS (10000 * LKS_NS_PER_MS)
+/* Who rings may die between taking `worker_asleep` away and the bell, and then nobody rings: it is the limit of that. */
+#define IDLE_NS (1000 * LKS_NS_PER_MS)
 #define BACK_OFF_MIN_NS (5 * LKS_NS_PER_MS)
 #define BACK_OFF_MAX_NS (1000 * LKS_NS_PER_MS)
 
@@ -36,6 +37,7 @@ lks_worker_ring(struct lockstep_db *db)
 {
     struct lks_shm_state *state = &db->shm->state;
     lks_a32_set_relaxed(&state->worker_asleep, LKS_WORKER_AWAKE);
+    LKS_CRASH_POINT("worker:ringing");
     lks_a32_add(&state->work_bell, 1);
     lks_futex_wake(&state->work_bell, UINT32_MAX);
 }
@@ -44,9 +46,11 @@ void
 lks_worker_notice(struct lockstep_db *db)
 {
     struct lks_shm_state *state = &db->shm->state;
-    /* The caller's unlock of the writer queue was a full fence: pairs with the one in sleep_on_bell(), and in stand_by(). */
-    uint32_t asleep = lks_a32_relaxed(&state->worker_asleep);
+    uint32_t asleep;
+    /* After the swap that unlocked the writer queue.  Pairs with the fences in sleep_on_bell() and lks_standby_arm(). */
+    lks_fence_after_rmw();
     lks_standby_notice(db, db->client);
+    asleep = lks_a32_relaxed(&state->worker_asleep);
     if (asleep == LKS_WORKER_AWAKE || (asleep == LKS_WORKER_NAPPING && !lks_worker_is_urgent(db)))
         return;
     if (lks_a32_cas(&state->worker_asleep, asleep, LKS_WORKER_AWAKE)) {
@@ -95,6 +99,7 @@ static void
 pause_worker(struct lockstep_db *db, uint64_t wait_ns)
 {
     uint32_t seen = lks_standby_bell(db);
+    LKS_CRASH_POINT("worker:pausing");
     if (!stopping(lks_store_of(db)))
         lks_standby_sleep(db, seen, wait_ns);
 }
@@ -118,8 +123,13 @@ work(struct lockstep_db *db, uint64_t *back_off)
      */
     if (*back_off == 0 && lks_worker_is_pending(state) && !lks_worker_is_urgent(db))
         sleep_on_bell(db, LKS_WORKER_NAPPING, lag / 2);
-    if (stopping(lks_store_of(db)) || !lks_worker_is_pending(state))
+    if (stopping(lks_store_of(db)))
         return;
+    if (!lks_worker_is_pending(state)) {
+        /* Another thread has done it. */
+        *back_off = 0;
+        return;
+    }
     status = lks_batch_run(db, NULL);
     if (status == LOCKSTEP_OK)
         *back_off = 0;

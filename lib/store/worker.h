@@ -11,6 +11,7 @@
  *                a store that is full: 10 ms without progress, then the writer's own thread looks;
  *                any other commit: three quarters of max_lag, then the thread of the process that made it looks; if that
  *                process has died, too, a second (LKS_STANDBY_IDLE_NS), or max_lag where another thread watches.
+ * Who rings the worker and dies between two stores leaves it asleep over later commits, for a second at most.
  * Where nobody runs a thread (no_worker) only who waits for durability, or calls lockstep_db_run(), is there.
  */
 #ifndef LKS_STORE_WORKER_H

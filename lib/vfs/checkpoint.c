@@ -134,7 +134,7 @@ has_deputy(struct lockstep_db *db)
     return true;
 }
 
-/* A commit was left to the background: there are to be a worker and a deputy.  The writer lock was let go, a full fence. */
+/* A commit was left to the background: there are to be a worker and a deputy. */
 static void
 guard_lag(struct lockstep_db *db, const volatile uint32_t *index)
 {
@@ -157,7 +157,10 @@ void
 lks_checkpoint_notice(struct lockstep_db *db, const volatile uint32_t *index, bool lags)
 {
     struct lks_shm_state *state = &db->shm->state;
-    uint32_t asleep = lks_a32_relaxed(&state->worker_asleep);
+    uint32_t asleep;
+    /* After the swap that unlocked the writer queue.  Pairs with the fences in sleep_on_bell() and lks_standby_arm(). */
+    lks_fence_after_rmw();
+    asleep = lks_a32_relaxed(&state->worker_asleep);
     if (lags)
         guard_lag(db, index);
     else
@@ -186,14 +189,15 @@ lks_checkpoint_awake(struct lockstep_db *db, const volatile uint32_t *index)
 
 /* When the log must be synced for those who do not wait; UINT64_MAX: nothing waits. */
 static uint64_t
-sync_due(const struct lks_shm_state *state, uint32_t quarters)
+sync_due(struct lks_shm_state *state, uint32_t quarters)
 {
-    uint64_t since = lks_a64_seq(&state->pending_since_ns);
+    uint64_t since;
     /* No sync helps a log that is poisoned, and all who wait are told. */
     if (lks_a32_acquire(&state->poison) != 0)
         return UINT64_MAX;
     if (lks_a64_relaxed(&state->sync_wanted) > lks_a64_acquire(&state->durable))
         return 0;
+    since = lks_groupsync_lag_since(state);
     if (since == 0)
         return UINT64_MAX;
     return since + lks_a32_relaxed(&state->max_lag_ms) * LKS_NS_PER_MS / 4 * quarters;

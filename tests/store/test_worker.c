@@ -10,6 +10,8 @@
  *   lks_worker_notice() without lks_standby_notice()                           a_dead_worker
  *   lks_worker_await() without lks_standby_wake()                              a_writer_before_a_full_store
  *   prepare() in batch.c without lks_standby_wake()                            a_place_that_a_waiter_took
+ *   work() that keeps its back-off though nothing is pending any more          a_worker_that_found
+ *   IDLE_NS of ten seconds                                                     whoever_dies_while_he_rings
  *   stand_by() that takes WORKER before it arms its bell                       a_worker_that_leaves_in_between
  */
 #include "coord/coordtest.h"
@@ -23,6 +25,7 @@
 #include "base/clock.h"
 #include "base/crashpoint.h"
 #include "coord/standby.h"
+#include "store/batch.h"
 #include "store/store.h"
 #include "store/worker.h"
 
@@ -354,6 +357,76 @@ START_TEST(a_writer_before_a_full_store_finds_that_the_worker_is_dead)
 }
 END_TEST
 
+static struct lockstep_db *beside;
+static struct lks_a32 paused;
+
+/* In the middle of this thread's batch the worker's thread has to write at once, is told BUSY, and pauses. */
+static void
+meet_the_worker(const char *name)
+{
+    static struct lks_a32 once;
+    struct lks_shm_state *state = &beside->shm->state;
+    uint64_t begun = lks_clock_ns();
+    if (strcmp(name, "worker:pausing") == 0)
+        lks_a32_set_release(&paused, 1);
+    if (strcmp(name, "batch:pinned") != 0 || !lks_a32_cas(&once, 0, 1))
+        return;
+    lks_a64_max(&state->sync_wanted, lks_a64_acquire(&state->committed));
+    lks_worker_ring(beside);
+    while (lks_a32_acquire(&paused) == 0)
+        child_check(!by_then(begun, PATIENCE_MS));
+}
+
+START_TEST(a_worker_that_found_another_thread_at_it_sleeps_when_nothing_is_left)
+{
+    uint64_t begun;
+    beside = sleep_over_a_commit();
+    lks_crash_hook = meet_the_worker;
+    ck_assert_int_eq(lks_batch_run(beside, NULL), LOCKSTEP_OK);
+    ck_assert(!lks_worker_is_pending(&beside->shm->state));
+    begun = lks_clock_ns();
+    while (lks_a32_seq(&beside->shm->state.worker_asleep) != LKS_WORKER_IDLE)
+        ck_assert(!by_then(begun, PATIENCE_MS));
+    lks_crash_hook = NULL;
+    close_db(beside);
+}
+END_TEST
+
+static void
+ring_and_die(struct child *self)
+{
+    struct lockstep_db *db;
+    child_step(self, 's');
+    db = attach_with(100, 0);
+    child_step(self, 'a');
+    lks_crash_arm("worker:ringing", 1);
+    lks_worker_ring(db);
+}
+
+/* The worker is asleep, and those who commit take it to be awake. */
+START_TEST(whoever_dies_while_he_rings_makes_no_commit_later_than_a_second)
+{
+    struct lockstep_db *db;
+    struct child ringer;
+    uint64_t begun;
+    child_start(&ringer, ring_and_die);
+    child_await(&ringer, 's');
+    db = attach_with(100, 0);
+    child_go(&ringer);
+    child_await(&ringer, 'a');
+    commit_bytes(db, 5000, 4, LOCKSTEP_FULL_SYNC);
+    begun = lks_clock_ns();
+    while (lks_a32_seq(&db->shm->state.worker_asleep) != LKS_WORKER_IDLE)
+        ck_assert(!by_then(begun, PATIENCE_MS));
+    child_go(&ringer);
+    child_killed(&ringer);
+    ck_assert_uint_eq(lks_a32_seq(&db->shm->state.worker_asleep), LKS_WORKER_AWAKE);
+    commit_bytes(db, 5000, 4, LOCKSTEP_ASYNC);
+    written_by_then(db, begun, 3000);
+    close_db(db);
+}
+END_TEST
+
 static struct child leaver;
 
 /* In the thread that stands by, which has found the place taken and does not sleep yet. */
@@ -400,6 +473,8 @@ main(void)
 #ifdef LKS_DEBUG
     tcase_add_test(tcase, a_writer_before_a_full_store_finds_that_the_worker_is_dead);
     tcase_add_test(tcase, a_worker_that_leaves_in_between_is_followed_at_once);
+    tcase_add_test(tcase, a_worker_that_found_another_thread_at_it_sleeps_when_nothing_is_left);
+    tcase_add_test(tcase, whoever_dies_while_he_rings_makes_no_commit_later_than_a_second);
 #endif
     return coordtest_main(suite);
 }

@@ -348,6 +348,7 @@ static const struct {
     {"attach:", connect_first},
     {"client:entered", connect_first},        {"client:cleared", take_over},
     {"dbfile:", connect_first},               {"detach:resigned", leave_to_others},
+    {"worker:ringing", take_over},
     {"standby:calling", leave_to_others},     {"detach:", leave_last},
     {"recovery:left", leave_last},            {"recovery:adopting", adopt},
     {"recovery:", take_over},                 {"queue:taken-over", take_over},
@@ -494,7 +495,8 @@ static bool
 is_elsewhere(const char *point)
 {
     static const char *const prefixes[] = {"wal:", "groupsync:", "checkpoint:", "queue:returned", "blocklist:",
-                                           "work:", "share:", "private:", "shorten:", "meta:", "shm:"};
+                                           "work:", "share:", "private:", "shorten:", "meta:", "shm:",
+                                           "worker:pausing" /* where two threads happen to meet: tests/store/test_worker */};
     size_t i;
     for (i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++)
         if (strncmp(point, prefixes[i], strlen(prefixes[i])) == 0)
