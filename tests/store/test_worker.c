@@ -358,19 +358,22 @@ START_TEST(a_writer_before_a_full_store_finds_that_the_worker_is_dead)
 END_TEST
 
 static struct lockstep_db *beside;
-static struct lks_a32 paused;
+static struct lks_a32 beside_is_set, paused;
 
 /* In the middle of this thread's batch the worker's thread has to write at once, is told BUSY, and pauses. */
 static void
 meet_the_worker(const char *name)
 {
     static struct lks_a32 once;
-    struct lks_shm_state *state = &beside->shm->state;
+    struct lks_shm_state *state;
     uint64_t begun = lks_clock_ns();
+    if (lks_a32_acquire(&beside_is_set) == 0)
+        return;
     if (strcmp(name, "worker:pausing") == 0)
         lks_a32_set_release(&paused, 1);
     if (strcmp(name, "batch:pinned") != 0 || !lks_a32_cas(&once, 0, 1))
         return;
+    state = &beside->shm->state;
     lks_a64_max(&state->sync_wanted, lks_a64_acquire(&state->committed));
     lks_worker_ring(beside);
     while (lks_a32_acquire(&paused) == 0)
@@ -380,14 +383,14 @@ meet_the_worker(const char *name)
 START_TEST(a_worker_that_found_another_thread_at_it_sleeps_when_nothing_is_left)
 {
     uint64_t begun;
+    lks_crash_hook = meet_the_worker; /* before there is a thread */
     beside = sleep_over_a_commit();
-    lks_crash_hook = meet_the_worker;
+    lks_a32_set_release(&beside_is_set, 1);
     ck_assert_int_eq(lks_batch_run(beside, NULL), LOCKSTEP_OK);
     ck_assert(!lks_worker_is_pending(&beside->shm->state));
     begun = lks_clock_ns();
     while (lks_a32_seq(&beside->shm->state.worker_asleep) != LKS_WORKER_IDLE)
         ck_assert(!by_then(begun, PATIENCE_MS));
-    lks_crash_hook = NULL;
     close_db(beside);
 }
 END_TEST

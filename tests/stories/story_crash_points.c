@@ -333,8 +333,30 @@ leave_to_others(struct scene *s)
     return died(s);
 }
 
+/* The victim comes beside a worker, so its thread stands by. */
+static bool
+come_second(struct scene *s)
+{
+    found_books(s);
+    s->helper = stage_enter(&s->stage, 4, LIMIT "&max_lag=20");
+    actor_must(s->helper, "audit");
+    s->survivor = stage_enter(&s->stage, 3, "");
+    actor_must(s->survivor, "audit");
+    s->victim = stage_enter(&s->stage, 2, "");
+    arm(s);
+    actor_tell(s->victim, "audit");
+    if (died(s))
+        return true;
+    /* A commit wakes its thread. */
+    actor_tell(s->victim, "transact a 5");
+    if (died(s))
+        return true;
+    actor_tell(s->victim, "transact f 20");
+    return died(s);
+}
+
 static bool (*const scenes[])(struct scene *) = {
-    crowd, connect_first, leave_last, leave_to_others, take_over, adopt, change_page_size, outgrow, connect_to_rubbish,
+    crowd, connect_first, come_second, leave_last, leave_to_others, take_over, adopt, change_page_size, outgrow, connect_to_rubbish,
     connect_alone, distrust};
 #define SCENES (sizeof scenes / sizeof scenes[0])
 
@@ -348,7 +370,7 @@ static const struct {
     {"attach:", connect_first},
     {"client:entered", connect_first},        {"client:cleared", take_over},
     {"dbfile:", connect_first},               {"detach:resigned", leave_to_others},
-    {"worker:ringing", take_over},
+    {"worker:ringing", take_over},            {"worker:standing-by", come_second},
     {"standby:calling", leave_to_others},     {"detach:", leave_last},
     {"recovery:left", leave_last},            {"recovery:adopting", adopt},
     {"recovery:", take_over},                 {"queue:taken-over", take_over},
