@@ -201,7 +201,7 @@ check_death() {
 check_killed_worker() {
     local code try
     for try in 1 2 3; do
-        start --json --time 30 --files 20000
+        start --json --time 90 --files 20000
         kill -KILL "$(sed -n "${1}p" "$tmp/children")"
         wait "$pid"
         code=$?

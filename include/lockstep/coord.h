@@ -219,10 +219,16 @@ uint32_t lockstep_db_slot(struct lockstep_db *db);
 enum lockstep_status lockstep_conn_begin_at(struct lockstep_conn *conn, uint64_t snapshot);
 /*
  * Does a transaction of anybody who lives read exactly this snapshot?  Of one that is not the newest, 0 is
- * true for ever. What is being written behind counts.  Dead clients are cleared.  Thread-safe.
+ * true for ever. What is being written behind counts.  Dead clients are cleared.  1 is no promise: the transaction may
+ * have ended by now, and of one that is not the newest 1 is also said where snapshots change hands
+ * (lockstep_conn_begin_at()) faster than they can be looked at.  Thread-safe.
  */
 enum lockstep_status lockstep_db_snapshot_in_use(struct lockstep_db *db, uint64_t snapshot, int *out_in_use);
-/* The oldest one in use; the newest there is if none is.  No older one will be in use again.  Thread-safe. */
+/*
+ * The oldest one in use; the newest there is if none is.  No older one will be in use again.  So it may be lower than the
+ * truth, never higher; 1, the lowest there is, where snapshots change hands faster than they can be looked at: who waits for
+ * it to rise asks again.  Thread-safe.
+ */
 enum lockstep_status lockstep_db_snapshot_oldest(struct lockstep_db *db, uint64_t *out_snapshot);
 
 /* ------------------------------------------------------------------------------------------------

@@ -98,6 +98,20 @@ lks_fence(void)
 #endif
 }
 
+/*
+ * The same, right after a seq_cst read-modify-write.  On x86 that is such a fence already; elsewhere it is not: on arm64 a
+ * plain load after it may be done before its store is seen, and with it a store ahead of it.
+ */
+static inline void
+lks_fence_after_rmw(void)
+{
+#if (defined(__x86_64__) || defined(__i386__)) && !defined(LKS_TSAN)
+    atomic_signal_fence(memory_order_seq_cst);
+#else
+    lks_fence();
+#endif
+}
+
 /* Loads ahead of it are done before loads after it: for "read, then check again". */
 static inline void
 lks_fence_acquire(void)

@@ -16,7 +16,8 @@ enum lks_mutex_rank {
     LKS_RANK_REAP = 5,     /* one database: clearing what a dead client left */
     LKS_RANK_LOCKSET = 6,  /* one database: fcntl locks and who in this process has them */
     LKS_RANK_FILES = 7,    /* the VFS's list of open files */
-    LKS_RANK_RUNNER = 8    /* what sqlite3async_run() knows: taken within a batch, too */
+    LKS_RANK_RUNNER = 8,   /* what sqlite3async_run() knows: taken within a batch, too */
+    LKS_RANK_PASSING = 9   /* descriptors that are open for a moment: lks_registry_pass() */
 };
 
 struct lks_mutex {

@@ -12,6 +12,7 @@
 #include "coord/client.h"
 #include "coord/format.h"
 #include "coord/queue.h"
+#include "coord/standby.h"
 #include "os/filesystem.h"
 #include "os/map.h"
 #include "os/proclocks.h"
@@ -553,6 +554,21 @@ lks_attach(struct lockstep_db *db, bool join_only)
     return status;
 }
 
+/*
+ * We leave, and our thread has ended.  If others stay one of them becomes the worker now, and does not wait for us to have
+ * DMS1; also where the worker is dead and nobody has seen it yet.  If none stays after all, the drain takes WORKER again.
+ */
+static void
+hand_over(struct lockstep_db *db)
+{
+    bool others = false;
+    if (lks_lockset_others(&db->locks, LKS_BYTE_DMS2, LKS_LOCK_EXCLUSIVE, &others) != LOCKSTEP_OK || !others)
+        return;
+    db->hooks->resign(db);
+    LKS_CRASH_POINT("detach:resigned");
+    lks_standby_call(db);
+}
+
 enum lockstep_status
 lks_detach(struct lockstep_db *db)
 {
@@ -560,8 +576,10 @@ lks_detach(struct lockstep_db *db)
     lks_mutex_lock(&db->attach_mutex);
     if (lks_a32_relaxed(&db->attached) == 0 || db->left)
         goto unlock;
-    if (!db->readonly)
+    if (!db->readonly) {
         db->hooks->stop_worker(db);
+        hand_over(db);
+    }
     status = lock_dms1(db);
     if (status == LOCKSTEP_OK && !db->readonly) {
         last = lks_lockset_take(&db->locks, LKS_BYTE_DMS2, LKS_LOCK_EXCLUSIVE);
@@ -591,6 +609,7 @@ lks_leave_at_exit(struct lockstep_db *db)
     if (lks_a32_relaxed(&db->attached) == 0 || db->readonly || db->left)
         goto unlock;
     db->hooks->stop_worker(db);
+    hand_over(db);
     if (lock_dms1(db) != LOCKSTEP_OK)
         goto unlock;
     if (lks_lockset_take(&db->locks, LKS_BYTE_DMS2, LKS_LOCK_EXCLUSIVE) == LOCKSTEP_OK) {
@@ -604,7 +623,7 @@ lks_leave_at_exit(struct lockstep_db *db)
                     db->path, db->coord_path);
         db->left = true;
     } else {
-        /* WORKER goes with the process, the rest with CLIENT. */
+        /* The rest goes with CLIENT. */
         lks_client_retire(db);
     }
     lks_lockset_drop(&db->locks, LKS_BYTE_DMS1);

@@ -15,8 +15,9 @@
  * then DMS2 is taken exclusively at once, the file gets the mark of this mode for its content, and the shared memory is
  * private.  WORKER and CLIENT follow from DMS2 and are not locked.
  *
- * Disconnect: stop the worker thread; if DMS2 can be had exclusively, nobody else writes: drain, leave
- * the database as stock SQLite knows it, and remove the coordination file unless a reader holds DMS3.
+ * Disconnect: stop the worker thread; does anybody else write (DMS2), give WORKER up and call who stands by
+ * (coord/standby.h); then, under DMS1: if DMS2 can be had exclusively, nobody else writes: drain, leave the database as
+ * stock SQLite knows it, and remove the coordination file unless a reader holds DMS3.
  *
  * Death at any point leaves locks dropped and a file that the next connect adopts or makes anew.
  */

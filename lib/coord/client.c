@@ -47,6 +47,7 @@ clear_remains(struct lockstep_db *db, uint32_t client)
             lks_a32_cas(&shm->waiters[i].word, word, 0);
     }
     lks_groupsync_forget(db, client);
+    lks_a32_set_relaxed(&shm->clients[client].standby, LKS_STANDBY_NONE);
     LKS_CRASH_POINT("client:cleared");
     lks_a32_set_release(&shm->clients[client].pid, 0);
     return LOCKSTEP_OK;

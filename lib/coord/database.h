@@ -76,6 +76,7 @@ struct lockstep_db {
     size_t map_bytes;                  /* [attach] */
     bool alone;                        /* [attach] single-process mode: shm is private memory */
     struct lks_lockset locks;          /* [attach], and its own mutex */
+    int passing_fd;                    /* -1, or open for a moment: the registry's mutex of rank PASSING */
     uint32_t client;                   /* [attach] */
     struct lks_process self;           /* [attach] */
     char boot_id[LKS_BOOT_ID_SIZE];    /* [attach] */

@@ -93,9 +93,21 @@ lks_groupsync_note(struct lockstep_db *db, uint64_t ticket)
     if (lks_a64_seq(&state->pending_since_ns) == 0)
         lks_a64_cas(&state->pending_since_ns, 0, lks_clock_coarse_ns());
     /* Only a worker that expects nothing is woken; one that naps will look at the word in time. */
+    lks_fence_after_rmw();
     asleep = lks_a32_relaxed(&state->worker_asleep);
     if (asleep == LKS_WORKER_IDLE && lks_a32_cas(&state->worker_asleep, asleep, LKS_WORKER_AWAKE))
         ring_worker(state);
+}
+
+uint64_t
+lks_groupsync_lag_since(struct lks_shm_state *state)
+{
+    uint64_t since = lks_a64_seq(&state->pending_since_ns);
+    if (since != 0 || lks_a64_seq(&state->sync_needed) <= lks_a64_acquire(&state->durable))
+        return since;
+    /* A committer is about to say so, or who was to say so has died: in settle_lag(), or in note(). */
+    lks_a64_cas(&state->pending_since_ns, 0, lks_clock_coarse_ns());
+    return lks_a64_seq(&state->pending_since_ns);
 }
 
 /* All up to `target` is durable by a sync that began at begun_ns. */
@@ -107,6 +119,7 @@ settle_lag(struct lks_shm_state *state, uint64_t target, uint64_t begun_ns)
         return;
     if (!lks_a64_cas(&state->pending_since_ns, since, 0))
         return;
+    LKS_CRASH_POINT("groupsync:settling");
     if (lks_a64_seq(&state->sync_needed) > target)
         lks_a64_cas(&state->pending_since_ns, 0, begun_ns);
 }

@@ -25,7 +25,8 @@
  *
  * Bounded lag: sync_needed is the newest ticket that is to be durable without anybody waiting, pending_since_ns since
  * when such a one waits (0: none does).  The committer raises the first, then looks at the second; who has synced
- * clears the second, then looks at the first; so one of them sees the other.
+ * clears the second, then looks at the first; so one of them sees the other.  Who dies in between leaves a first one that
+ * is not durable and a second one of 0; the threads in the background look for that too, once a second.
  */
 #ifndef LKS_COORD_GROUPSYNC_H
 #define LKS_COORD_GROUPSYNC_H
@@ -46,6 +47,8 @@ typedef enum lockstep_status (*lks_groupsync_fn)(void *arg);
 uint64_t lks_groupsync_draw(struct lockstep_db *db);
 /* The commit of that ticket is to be durable within max_lag.  Before the writer lets others in. */
 void lks_groupsync_note(struct lockstep_db *db, uint64_t ticket);
+/* Since when something is to become durable for which nobody waits; 0: nothing is. */
+uint64_t lks_groupsync_lag_since(struct lks_shm_state *state);
 /*
  * Waits until the ticket is durable, syncing by itself where that helps.  `sync` NULL: others must do it (the
  * worker is rung).  timeout_ms < 0: as long as it takes.  IOERR: poisoned; MISUSE: no such ticket; TIMEOUT.

@@ -125,9 +125,7 @@ static const struct meaning coordination_meanings[] = {
     {"DMS1", "connects or disconnects", "connects or disconnects"},
     {"DMS2", "connected", "connected, alone"},
     {"DMS3", "connected, read-only", "tests whether anybody is left"},
-    {"ROTRANS", "reads without a slot; nothing is written behind meanwhile", "about to write behind"},
     {"WORKER", NULL, "writes behind"},
-    {"CHECKPOINTER", NULL, "syncs"},
     {"WORK", NULL, "does the application's background work"},
 };
 

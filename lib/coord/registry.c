@@ -1,5 +1,6 @@
 #include "coord/registry.h"
 
+#include <assert.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,8 @@
 
 static struct lks_mutex registry_mutex = LKS_MUTEX_INITIALIZER(LKS_RANK_REGISTRY);
 static struct lockstep_db *databases;
+/* Held while a descriptor is opened and written down, so that no child is forked in between. */
+static struct lks_mutex passing_mutex = LKS_MUTEX_INITIALIZER(LKS_RANK_PASSING);
 
 /* A descriptor that nobody uses now and nobody may close. */
 struct parked {
@@ -26,18 +29,20 @@ static void
 before_fork(void)
 {
     lks_mutex_lock(&registry_mutex);
+    lks_mutex_lock(&passing_mutex);
 }
 
 static void
 after_fork_parent(void)
 {
+    lks_mutex_unlock(&passing_mutex);
     lks_mutex_unlock(&registry_mutex);
 }
 
 /*
  * The child starts with an empty registry.  The parent's objects stay, for handles that the child carries and
- * that must answer MISUSE.  Descriptors on the database are closed: with them the child would keep the
- * parent's open-file-description locks alive beyond the parent's death.
+ * that must answer MISUSE.  Descriptors are closed: with them the child would keep the parent's open-file-description
+ * locks alive beyond the parent's death.
  */
 static void
 after_fork_child(void)
@@ -49,11 +54,14 @@ after_fork_child(void)
         db->locks.database_fd = -1;
         lks_file_close(db->locks.coord_fd);
         db->locks.coord_fd = -1;
+        lks_file_close(db->passing_fd);
+        db->passing_fd = -1;
     }
     for (p = parked_list; p != NULL; p = p->next)
         lks_file_close(p->fd);
     databases = NULL;
     parked_list = NULL;
+    lks_mutex_unlock(&passing_mutex);
     lks_mutex_unlock(&registry_mutex);
 }
 
@@ -163,6 +171,7 @@ make(char *real_path, const struct lks_file_id *id, const struct lockstep_option
     db->client = LKS_MAX_CLIENTS;
     db->locks.coord_fd = -1;
     db->locks.database_fd = -1;
+    db->passing_fd = -1;
     lks_mutex_init(&db->attach_mutex, LKS_RANK_ATTACH);
     lks_mutex_init(&db->reap_mutex, LKS_RANK_REAP);
     lks_mutex_init(&db->locks.mutex, LKS_RANK_LOCKSET);
@@ -264,6 +273,28 @@ lks_registry_visit(const char *real_path, enum lockstep_status (*visit)(struct l
         lks_mutex_unlock(&db->attach_mutex);
     lks_mutex_unlock(&registry_mutex);
     return status;
+}
+
+enum lockstep_status
+lks_registry_pass(struct lockstep_db *db, const char *path, int *out_fd)
+{
+    enum lockstep_status status;
+    lks_mutex_lock(&passing_mutex);
+    assert(db->passing_fd < 0);
+    status = lks_file_open(path, LKS_OPEN_READ, 0, out_fd);
+    if (status == LOCKSTEP_OK)
+        db->passing_fd = *out_fd;
+    lks_mutex_unlock(&passing_mutex);
+    return status;
+}
+
+void
+lks_registry_passed(struct lockstep_db *db)
+{
+    lks_mutex_lock(&passing_mutex);
+    lks_file_close(db->passing_fd);
+    db->passing_fd = -1;
+    lks_mutex_unlock(&passing_mutex);
 }
 
 unsigned

@@ -24,6 +24,13 @@ enum lockstep_status lks_registry_put(struct lockstep_db *db);
 LKS_CHECKED enum lockstep_status
 lks_registry_visit(const char *real_path, enum lockstep_status (*visit)(struct lockstep_db *db, void *arg),
                    void *arg);
+/*
+ * Opens a file of the database to read, for a moment; attach_mutex is held until it is closed.  A child of fork() closes its
+ * copy, at whatever instant it is forked: else it would keep the locks of the open file description for as long as it
+ * lives, also when its parent was killed.
+ */
+LKS_CHECKED enum lockstep_status lks_registry_pass(struct lockstep_db *db, const char *path, int *out_fd);
+void lks_registry_passed(struct lockstep_db *db);
 /* How many hold it. */
 unsigned lks_registry_references(struct lockstep_db *db);
 

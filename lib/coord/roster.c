@@ -68,7 +68,7 @@ find_holder(struct lockstep_inspection *in, int coord_fd, uint32_t byte, bool *o
     *out_pid = pid > 0 ? pid : 0;
     (void)lks_lockname_next(LOCKSTEP_PLACE_COORDINATION, true, &at, at, &name);
     view = lks_inspect_byte_lock(LOCKSTEP_PLACE_COORDINATION, &name, *out_pid);
-    view.exclusive = byte != LKS_BYTE_DMS2 && byte != LKS_BYTE_DMS3 && byte != LKS_BYTE_ROTRANS;
+    view.exclusive = byte != LKS_BYTE_DMS2 && byte != LKS_BYTE_DMS3;
     return lks_inspect_add_lock(in, &view);
 }
 

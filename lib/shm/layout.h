@@ -23,7 +23,7 @@
 #include "base/atomic.h"
 
 #define LKS_SHM_MAGIC "Lockstep coord\n" /* 16 bytes with its NUL */
-#define LKS_SHM_FORMAT 3u
+#define LKS_SHM_FORMAT 4u
 #define LKS_SHM_SUFFIX "-lockstep"
 
 #define LKS_MAX_CLIENTS 256u
@@ -37,16 +37,14 @@
 
 /*
  * Byte-range locks on the coordination file, POSIX record locks of the process.  Far beyond its end.  None is waited
- * for while another is held but DMS1, which is taken first.  ROTRANS and CHECKPOINTER are kept free for later use.
+ * for while another is held but DMS1, which is taken first.  3 and 5 are nobody's: see the README of lib/coord.
  */
 #define LKS_LOCK_BASE 0x3000000000000000ull
 enum lks_lock_byte {
     LKS_BYTE_DMS1 = 0,
     LKS_BYTE_DMS2 = 1,
     LKS_BYTE_DMS3 = 2,
-    LKS_BYTE_ROTRANS = 3,
     LKS_BYTE_WORKER = 4,
-    LKS_BYTE_CHECKPOINTER = 5,
     LKS_BYTE_WORK = 6, /* the application's background work: coord/work.h */
     LKS_BYTE_CLIENT0 = 16 /* CLIENT(i) = LKS_BYTE_CLIENT0 + i */
 };
@@ -78,6 +76,10 @@ struct lks_shm_identity {
  * pid          its owner           DMS1, CLIENT(i)    release, last; 0 = free
  * the others   its owner           CLIENT(i)          relaxed
  * pid = 0      owner or reaper     CLIENT(i)          release
+ * bell         anybody             -                  add; a futex of the owner's thread while it is not the worker
+ * standby      the owner's thread  CLIENT(i)          relaxed, then a full fence and the last look before it sleeps
+ *              who rings           -                  CAS to NONE, before bell (death between the two: it sleeps on, to
+ *                                                     the end of its time at most)
  *
  * Read by anybody, for people; whether a client lives is said by the lock CLIENT(i) only.
  * Death: the entry stays.  Whoever finds CLIENT(i) free takes it, clears what client i left, frees it.
@@ -90,8 +92,12 @@ struct lks_shm_client {
     struct lks_a64 since_ns;
     struct lks_a64 program[4]; /* bytes of the name, NUL-padded */
     struct lks_a32 connections;
-    struct lks_a32 pad[15];
+    struct lks_a32 bell;
+    struct lks_a32 standby; /* enum lks_standby: coord/standby.h */
+    struct lks_a32 pad[13];
 };
+/* WATCHING: over something that is not due yet. */
+enum lks_standby { LKS_STANDBY_NONE = 0, LKS_STANDBY_IDLE = 1, LKS_STANDBY_WATCHING = 2 };
 #define LKS_CLIENT_READONLY 1u
 #define LKS_CLIENT_LEAVING 2u /* its last connection in WAL mode closes; set before EXCLUSIVE is asked for */
 

@@ -11,6 +11,7 @@
 #include "coord/client.h"
 #include "coord/freelist.h"
 #include "coord/reader.h"
+#include "coord/standby.h"
 #include "os/futex.h"
 #include "store/collect.h"
 #include "store/dbfile.h"
@@ -580,6 +581,8 @@ prepare(struct lockstep_db *db, bool *out_worker)
             return status;
         store->clean = store->settled = false;
         LKS_CRASH_POINT("batch:worker");
+        /* If this is a thread that waits for its commit: ours that stands by works from now on. */
+        lks_standby_wake(db);
     }
     lks_a32_set_relaxed(&db->shm->state.worker, db->client + 1);
     if (out_worker != NULL)
@@ -643,6 +646,9 @@ resign_locked(struct lockstep_db *db)
         lks_lockset_stock_unreserve(&db->locks);
         lks_lockset_stock_admit(&db->locks);
         lks_lockset_drop(&db->locks, LKS_BYTE_WORKER);
+        /* Who waits for a ticket looks for the place, and so do those who stand by. */
+        wake_all(&db->shm->state);
+        lks_standby_call(db);
     }
     store->clean = store->settled = false;
     free(store->run);

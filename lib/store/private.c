@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "coord/attach.h"
 #include "coord/format.h"
+#include "coord/registry.h"
 #include "os/map.h"
 #include "shm/header.h"
 #include "store/collect.h"
@@ -202,15 +203,15 @@ read_left(struct lockstep_db *db, int fd, struct lks_private *view)
 }
 
 /*
- * The close alone would not do: a child that another thread has forked meanwhile has the descriptor too, and with it the
- * lock would stay for as long as the child lives.
+ * The close alone would not do: a child that was forked past libc has the descriptor, too, and with it the lock would stay
+ * for as long as the child lives.
  */
 static void
-let_go(int fd)
+let_go(struct lockstep_db *db, int fd)
 {
     if (fd >= 0)
         lks_bytelock_release(fd, LKS_LOCK_DESCRIPTION, LKS_LOCK_BASE + LKS_BYTE_DMS1, 1);
-    lks_file_close(fd);
+    lks_registry_passed(db);
 }
 
 /*
@@ -224,7 +225,7 @@ hold_still(struct lockstep_db *db, int *out_fd)
     uint32_t waited_ms = 0;
     int32_t alone = 0, somebody = 0;
     int fd = -1;
-    enum lockstep_status status = lks_file_open(db->coord_path, LKS_OPEN_READ, 0, &fd);
+    enum lockstep_status status = lks_registry_pass(db, db->coord_path, &fd);
     if (status != LOCKSTEP_OK && lks_os_errno() == ENOENT) {
         *out_fd = -1;
         return LOCKSTEP_OK;
@@ -253,7 +254,7 @@ hold_still(struct lockstep_db *db, int *out_fd)
     if (status == LOCKSTEP_OK && somebody != 0)
         status = alone != 0 ? LOCKSTEP_BUSY : LOCKSTEP_STALE;
     if (status != LOCKSTEP_OK) {
-        let_go(fd);
+        let_go(db, fd);
         return status;
     }
     *out_fd = fd;
@@ -343,7 +344,7 @@ look_locked(struct lockstep_db *db, struct lks_private **out)
 unread:
     lks_lockset_stock_unread(&db->locks);
 close:
-    let_go(fd);
+    let_go(db, fd);
     return status;
 }
 

@@ -17,7 +17,6 @@ static void
 destroy_store(struct lockstep_db *db)
 {
     struct lks_store *store = lks_store_of(db);
-    pthread_cond_destroy(&store->worker_wake);
     lks_mutex_destroy(&store->worker_mutex);
     lks_mutex_destroy(&store->batch_mutex);
     free(store->run);
@@ -43,7 +42,6 @@ static enum lockstep_status
 make_store(struct lockstep_db *db)
 {
     enum lockstep_status status = LOCKSTEP_OK;
-    pthread_condattr_t monotonic;
     struct lks_store *store;
 
     lks_mutex_lock(&db->attach_mutex);
@@ -56,10 +54,6 @@ make_store(struct lockstep_db *db)
     }
     lks_mutex_init(&store->batch_mutex, LKS_RANK_BATCH);
     lks_mutex_init(&store->worker_mutex, LKS_RANK_WORKER);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&store->worker_wake, &monotonic);
-    pthread_condattr_destroy(&monotonic);
     lks_place_init(&store->place, 0);
     db->store = store;
 unlock:

@@ -44,7 +44,6 @@ struct lks_store {
     bool private_told_journal;
 
     struct lks_mutex worker_mutex;
-    pthread_cond_t worker_wake;
     pthread_t worker_thread;
     bool worker_running;
     bool worker_stop;

@@ -59,7 +59,7 @@ lks_ticket_wait(struct lockstep_db *db, uint64_t ticket, int timeout_ms)
         if (deadline - now < wait_ns)
             wait_ns = deadline - now;
         lks_futex_wait(&state->flush_bell, seen, wait_ns);
-        look = lks_a32_relaxed(&state->flush_bell) == seen;
+        look = lks_a32_relaxed(&state->flush_bell) == seen || lks_a32_relaxed(&state->worker) == 0;
     }
     return LOCKSTEP_OK;
 }

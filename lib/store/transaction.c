@@ -267,9 +267,7 @@ wait_for_space(struct lockstep_conn *conn, uint64_t end_ns)
         uint64_t left_ns = end_ns > time_ns ? end_ns - time_ns : 0;
         if (lks_a64_acquire(&state->flushed) != lks_a64_relaxed(&state->swept_flushed))
             return;
-        lks_worker_ring(db);
-        lks_futex_wait(&state->flush_bell, seen,
-                       left_ns < MAX_SPACE_NAP_NS ? left_ns : MAX_SPACE_NAP_NS);
+        lks_worker_await(db, seen, left_ns < MAX_SPACE_NAP_NS ? left_ns : MAX_SPACE_NAP_NS);
         lks_horizon_scan(db->shm, &now);
         time_ns = lks_clock_ns();
     } while (time_ns < end_ns && now.count == before.count && now.lowest == before.lowest);
@@ -590,14 +588,13 @@ lks_conn_renew(struct lockstep_conn *conn)
 {
     struct lks_shm_state *state = &conn->db->shm->state;
     uint64_t deadline = lks_clock_ns() + MAX_SPACE_WAIT_NS;
-    /* In place of the one in lks_queue_unlock(). */
+    /* In place of the swap in lks_queue_unlock(). */
     lks_fence();
     lks_worker_notice(conn->db);
     while (prepare_store(conn) == LOCKSTEP_BUSY && lks_clock_ns() < deadline) {
         uint32_t seen = lks_a32_seq(&state->flush_bell);
-        lks_worker_ring(conn->db);
         if (lks_a64_acquire(&state->flushed) == lks_a64_relaxed(&state->swept_flushed))
-            lks_futex_wait(&state->flush_bell, seen, 20 * LKS_NS_PER_MS);
+            lks_worker_await(conn->db, seen, MAX_SPACE_NAP_NS);
     }
     conn->store_full = false;
 }

@@ -2,18 +2,18 @@
 
 #include <pthread.h>
 #include <signal.h>
-#include <time.h>
 
 #include "base/clock.h"
+#include "base/crashpoint.h"
 #include "base/log.h"
 #include "coord/client.h"
+#include "coord/standby.h"
 #include "os/futex.h"
 #include "store/batch.h"
 #include "store/store.h"
 
-/* How often a thread whose process is not the worker looks whether there is one. */
-#define LOOK_NS (1000 * LKS_NS_PER_MS)
-#define IDLE_NS (10000 * LKS_NS_PER_MS)
+/* Who rings may die between taking `worker_asleep` away and the bell, and then nobody rings: it is the limit of that. */
+#define IDLE_NS (1000 * LKS_NS_PER_MS)
 #define BACK_OFF_MIN_NS (5 * LKS_NS_PER_MS)
 #define BACK_OFF_MAX_NS (1000 * LKS_NS_PER_MS)
 
@@ -37,6 +37,7 @@ lks_worker_ring(struct lockstep_db *db)
 {
     struct lks_shm_state *state = &db->shm->state;
     lks_a32_set_relaxed(&state->worker_asleep, LKS_WORKER_AWAKE);
+    LKS_CRASH_POINT("worker:ringing");
     lks_a32_add(&state->work_bell, 1);
     lks_futex_wake(&state->work_bell, UINT32_MAX);
 }
@@ -45,14 +46,27 @@ void
 lks_worker_notice(struct lockstep_db *db)
 {
     struct lks_shm_state *state = &db->shm->state;
-    /* The caller's unlock of the writer queue was a full fence: pairs with the one in sleep_on_bell(). */
-    uint32_t asleep = lks_a32_relaxed(&state->worker_asleep);
+    uint32_t asleep;
+    /* After the swap that unlocked the writer queue.  Pairs with the fences in sleep_on_bell() and lks_standby_arm(). */
+    lks_fence_after_rmw();
+    lks_standby_notice(db, db->client);
+    asleep = lks_a32_relaxed(&state->worker_asleep);
     if (asleep == LKS_WORKER_AWAKE || (asleep == LKS_WORKER_NAPPING && !lks_worker_is_urgent(db)))
         return;
     if (lks_a32_cas(&state->worker_asleep, asleep, LKS_WORKER_AWAKE)) {
         lks_a32_add(&state->work_bell, 1);
         lks_futex_wake(&state->work_bell, UINT32_MAX);
     }
+}
+
+void
+lks_worker_await(struct lockstep_db *db, uint32_t seen, uint64_t wait_ns)
+{
+    struct lks_shm_state *state = &db->shm->state;
+    lks_worker_ring(db);
+    lks_futex_wait(&state->flush_bell, seen, wait_ns);
+    if (lks_a32_relaxed(&state->flush_bell) == seen && !lks_lockset_holds(&db->locks, LKS_BYTE_WORKER))
+        lks_standby_wake(db);
 }
 
 static bool
@@ -80,16 +94,14 @@ sleep_on_bell(struct lockstep_db *db, enum lks_worker_sleep kind, uint64_t wait_
     lks_a32_set_relaxed(&state->worker_asleep, LKS_WORKER_AWAKE);
 }
 
-/* Everybody else's: on a condition of this process. */
+/* The worker's pause after a batch that failed: no commit ends it, but the end of the thread. */
 static void
-sleep_local(struct lks_store *store, uint64_t wait_ns)
+pause_worker(struct lockstep_db *db, uint64_t wait_ns)
 {
-    uint64_t end = lks_clock_ns() + wait_ns;
-    struct timespec t = {.tv_sec = (time_t)(end / 1000000000ull), .tv_nsec = (long)(end % 1000000000ull)};
-    lks_mutex_lock(&store->worker_mutex);
-    if (!store->worker_stop)
-        pthread_cond_timedwait(&store->worker_wake, &store->worker_mutex.mutex, &t);
-    lks_mutex_unlock(&store->worker_mutex);
+    uint32_t seen = lks_standby_bell(db);
+    LKS_CRASH_POINT("worker:pausing");
+    if (!stopping(lks_store_of(db)))
+        lks_standby_sleep(db, seen, wait_ns);
 }
 
 /* One turn of the process that is the worker.  Returns how long to stay away after it. */
@@ -101,7 +113,7 @@ work(struct lockstep_db *db, uint64_t *back_off)
     uint64_t lag;
 
     if (*back_off > 0)
-        sleep_local(lks_store_of(db), *back_off);
+        pause_worker(db, *back_off);
     else if (!lks_worker_is_pending(state))
         sleep_on_bell(db, LKS_WORKER_IDLE, IDLE_NS);
     lag = lks_a32_relaxed(&state->max_lag_ms) * LKS_NS_PER_MS;
@@ -111,8 +123,13 @@ work(struct lockstep_db *db, uint64_t *back_off)
      */
     if (*back_off == 0 && lks_worker_is_pending(state) && !lks_worker_is_urgent(db))
         sleep_on_bell(db, LKS_WORKER_NAPPING, lag / 2);
-    if (stopping(lks_store_of(db)) || !lks_worker_is_pending(state))
+    if (stopping(lks_store_of(db)))
         return;
+    if (!lks_worker_is_pending(state)) {
+        /* Another thread has done it. */
+        *back_off = 0;
+        return;
+    }
     status = lks_batch_run(db, NULL);
     if (status == LOCKSTEP_OK)
         *back_off = 0;
@@ -125,26 +142,40 @@ work(struct lockstep_db *db, uint64_t *back_off)
         *back_off = BACK_OFF_MIN_NS;
 }
 
+/* One turn of a process that is not the worker: its place, if it is free; else a sleep. */
+static void
+stand_by(struct lockstep_db *db)
+{
+    struct lks_shm_state *state = &db->shm->state;
+    uint64_t wait_ns = LKS_STANDBY_IDLE_NS;
+    bool worker = false;
+    uint32_t seen = lks_standby_arm(db);
+    /* BUSY while the worker lives. */
+    (void)!lks_batch_run(db, &worker);
+    if (worker || stopping(lks_store_of(db))) {
+        lks_standby_disarm(db);
+        return;
+    }
+    LKS_CRASH_POINT("worker:standing-by");
+    if (lks_worker_is_pending(state)) {
+        /* The worker begins at half of max_lag, so it should have by then. */
+        wait_ns = lks_a32_relaxed(&state->max_lag_ms) * LKS_NS_PER_MS / 4 * 3;
+        lks_standby_watch(db);
+    }
+    lks_standby_sleep(db, seen, wait_ns);
+}
+
 static void *
 worker_main(void *arg)
 {
     struct lockstep_db *db = arg;
-    struct lks_store *store = lks_store_of(db);
-    struct lks_shm_state *state = &db->shm->state;
     uint64_t back_off = 0;
 
-    while (!stopping(store)) {
-        bool worker = false;
-        if (lks_lockset_holds(&db->locks, LKS_BYTE_WORKER)) {
+    while (!stopping(lks_store_of(db)))
+        if (lks_lockset_holds(&db->locks, LKS_BYTE_WORKER))
             work(db, &back_off);
-            continue;
-        }
-        sleep_local(store, lks_worker_is_pending(state) ? lks_a32_relaxed(&state->max_lag_ms) * LKS_NS_PER_MS
-                                             : LOOK_NS);
-        if (!stopping(store))
-            /* BUSY while the worker lives. */
-            (void)!lks_batch_run(db, &worker);
-    }
+        else
+            stand_by(db);
     return NULL;
 }
 
@@ -179,7 +210,6 @@ lks_worker_stop(struct lockstep_db *db)
     if (store->worker_running) {
         lks_mutex_lock(&store->worker_mutex);
         store->worker_stop = true;
-        pthread_cond_signal(&store->worker_wake);
         lks_mutex_unlock(&store->worker_mutex);
         /*
          * Our thread sleeps on the shared bell only if it found WORKER held here, and after that found worker_stop unset.  So
@@ -188,6 +218,8 @@ lks_worker_stop(struct lockstep_db *db)
          */
         if (lks_lockset_holds(&db->locks, LKS_BYTE_WORKER))
             lks_worker_ring(db);
+        /* The bell of its other sleeps. */
+        lks_standby_wake(db);
         pthread_join(store->worker_thread, NULL);
         store->worker_running = false;
     }

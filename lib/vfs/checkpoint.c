@@ -9,19 +9,23 @@
  * The thread is started by the first commit that finds none at work, in whatever process; and then one more, the
  * deputy's, by the first commit of another process that is left to the background (NORMAL) and finds none: it sees to it
  * that the log is synced in time, though the worker be stopped or dead.  So a NORMAL commit is synced within max_lag
- * unless both are struck between it and the sync.  All other processes have no thread, and their locks and system calls
+ * unless both are struck within that time.  All other processes have no thread, and their locks and system calls
  * stay as cheap as those of single-threaded programs.
  *
- * The deputy's thread sleeps until something is left to the background:
+ * The deputy's thread stands by (coord/standby.h) until something is left to the background:
  *
- *   1. A committer raises pending_since_ns, then reads `idle`; set: it wakes its own process's thread.
- *   2. The thread sets `idle`, fences, and reads pending_since_ns; only if that is 0 it sleeps for long.
+ *   1. A committer raises pending_since_ns, then looks for the deputy: a thread that expects nothing is rung.  The first
+ *      commit of a process since pending_since_ns was 0 also asks the kernel whether the deputy lives.
+ *   2. The thread arms its bell, fences, and reads pending_since_ns; only if that is 0 it sleeps for long.
+ *
+ * A worker that leaves calls the deputy into its place; if there is none the next commit finds nobody at work.  One that
+ * died is replaced by the deputy when that is rung next, or within a second.
  *
  * field          changed under
  * mutex          -
  * running, stop  mutex
- * idle           mutex; read without by committers
  * thread         lks_attach(), lks_detach() and the process's last connection, never two at once
+ * guarded_ns     any committer: relaxed, a hint; at worst the kernel is asked once more
  * the others     the thread
  */
 #include "coord/attach.h"
@@ -29,13 +33,13 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "base/crashpoint.h"
 #include "base/log.h"
 #include "coord/client.h"
 #include "coord/groupsync.h"
+#include "coord/standby.h"
 #include "os/futex.h"
 #include "vfs/keeper.h"
 
@@ -53,12 +57,11 @@
 struct checkpointer {
     struct lockstep_db *db;
     struct lks_mutex mutex;
-    pthread_cond_t wake;
     pthread_t thread;
     bool running;
     bool stop;
     struct lks_a32 started; /* a launch was tried; a hint for committers */
-    struct lks_a32 idle;    /* the thread waits for something to be left to the background */
+    struct lks_a64 guarded_ns; /* the pending_since_ns for which the deputy was found alive */
 
     uint64_t looked_ns; /* when the worker looked whether the deputy lives */
     bool mend; /* the log was poisoned when we came, and nobody was there */
@@ -105,21 +108,30 @@ lks_checkpoint_ensure(struct lockstep_db *db, const volatile uint32_t *index)
 }
 
 static void
-wake_idle(struct checkpointer *c)
-{
-    /* Seq_cst: pending_since_ns was raised before.  Pairs with the fence in sleep_beside_worker(). */
-    if (lks_a32_seq(&c->idle) == 0)
-        return;
-    lks_mutex_lock(&c->mutex);
-    lks_a32_set_relaxed(&c->idle, 0);
-    pthread_cond_signal(&c->wake);
-    lks_mutex_unlock(&c->mutex);
-}
-
-static void
 resign_as_deputy(struct lockstep_db *db)
 {
     (void)lks_a32_cas(&db->shm->state.deputy, db->client + 1, 0);
+}
+
+/*
+ * The deputy, if there is one that lives: it will see to what is pending.  It cannot be asked whether it lives at every
+ * commit; one who finds it alive and has it rung has done what he can until all that is pending has been synced.
+ */
+static bool
+has_deputy(struct lockstep_db *db)
+{
+    struct checkpointer *c = checkpointer_of(db);
+    uint32_t deputy = lks_a32_acquire(&db->shm->state.deputy);
+    uint64_t since = lks_a64_relaxed(&db->shm->state.pending_since_ns);
+    if (deputy == 0 || deputy > LKS_MAX_CLIENTS)
+        return deputy != 0; /* a number that no client can have is taken away by the worker */
+    if (since != 0 && lks_a64_relaxed(&c->guarded_ns) != since) {
+        if (lks_client_reap(db, deputy - 1))
+            return false;
+        lks_a64_set_relaxed(&c->guarded_ns, since);
+    }
+    lks_standby_notice(db, deputy - 1);
+    return true;
 }
 
 /* A commit was left to the background: there are to be a worker and a deputy. */
@@ -129,11 +141,11 @@ guard_lag(struct lockstep_db *db, const volatile uint32_t *index)
     struct checkpointer *c = checkpointer_of(db);
     struct lks_shm_state *state = &db->shm->state;
     if (lks_a32_relaxed(&c->started) != 0) {
-        wake_idle(c);
+        lks_standby_notice(db, db->client);
         return;
     }
     lks_checkpoint_ensure(db, index);
-    if (lks_a32_relaxed(&c->started) != 0 || db->options.no_worker || lks_a32_relaxed(&state->deputy) != 0 ||
+    if (lks_a32_relaxed(&c->started) != 0 || has_deputy(db) || db->options.no_worker ||
         !lks_a32_cas(&state->deputy, 0, db->client + 1))
         return;
     LKS_CRASH_POINT("checkpoint:deputy");
@@ -145,7 +157,10 @@ void
 lks_checkpoint_notice(struct lockstep_db *db, const volatile uint32_t *index, bool lags)
 {
     struct lks_shm_state *state = &db->shm->state;
-    uint32_t asleep = lks_a32_relaxed(&state->worker_asleep);
+    uint32_t asleep;
+    /* After the swap that unlocked the writer queue.  Pairs with the fences in sleep_on_bell() and lks_standby_arm(). */
+    lks_fence_after_rmw();
+    asleep = lks_a32_relaxed(&state->worker_asleep);
     if (lags)
         guard_lag(db, index);
     else
@@ -174,14 +189,15 @@ lks_checkpoint_awake(struct lockstep_db *db, const volatile uint32_t *index)
 
 /* When the log must be synced for those who do not wait; UINT64_MAX: nothing waits. */
 static uint64_t
-sync_due(const struct lks_shm_state *state, uint32_t quarters)
+sync_due(struct lks_shm_state *state, uint32_t quarters)
 {
-    uint64_t since = lks_a64_seq(&state->pending_since_ns);
+    uint64_t since;
     /* No sync helps a log that is poisoned, and all who wait are told. */
     if (lks_a32_acquire(&state->poison) != 0)
         return UINT64_MAX;
     if (lks_a64_relaxed(&state->sync_wanted) > lks_a64_acquire(&state->durable))
         return 0;
+    since = lks_groupsync_lag_since(state);
     if (since == 0)
         return UINT64_MAX;
     return since + lks_a32_relaxed(&state->max_lag_ms) * LKS_NS_PER_MS / 4 * quarters;
@@ -228,24 +244,22 @@ sync_if_late(struct checkpointer *c)
     ring_waiters(state);
 }
 
-/* The sleep of the others: until the worker should have synced. */
+/* The sleep of the others: until the worker should have synced.  The bell was armed, and then WORKER was not to be had. */
 static void
-sleep_beside_worker(struct checkpointer *c)
+sleep_beside_worker(struct checkpointer *c, uint32_t seen)
 {
-    uint64_t due, end;
-    lks_mutex_lock(&c->mutex);
-    lks_a32_set_relaxed(&c->idle, 1);
-    lks_fence();
-    due = sync_due(&c->db->shm->state, OTHERS_QUARTERS);
-    if (due != UINT64_MAX)
-        lks_a32_set_relaxed(&c->idle, 0);
-    end = due != UINT64_MAX ? due : lks_clock_ns() + IDLE_NS;
-    if (!c->stop) {
-        struct timespec t = {.tv_sec = (time_t)(end / 1000000000ull), .tv_nsec = (long)(end % 1000000000ull)};
-        pthread_cond_timedwait(&c->wake, &c->mutex.mutex, &t);
+    struct lockstep_db *db = c->db;
+    uint64_t due = sync_due(&db->shm->state, OTHERS_QUARTERS), now = lks_clock_ns();
+    uint64_t wait_ns = LKS_STANDBY_IDLE_NS;
+    LKS_CRASH_POINT("checkpoint:standing-by");
+    if (due != UINT64_MAX) {
+        wait_ns = due > now ? due - now : 0;
+        lks_standby_watch(db);
     }
-    lks_a32_set_relaxed(&c->idle, 0);
-    lks_mutex_unlock(&c->mutex);
+    if (wait_ns > 0 && !stopping(c))
+        lks_standby_sleep(db, seen, wait_ns);
+    else
+        lks_standby_disarm(db);
 }
 
 /* Over a log that is poisoned there is none. */
@@ -333,14 +347,16 @@ thread_main(void *arg)
 {
     struct checkpointer *c = arg;
     while (!stopping(c)) {
+        uint32_t seen = lks_lockset_holds(&c->db->locks, LKS_BYTE_WORKER) ? 0 : lks_standby_arm(c->db);
         if (is_worker(c->db)) {
+            lks_standby_disarm(c->db);
             work(c);
             continue;
         }
         /* Two that found nobody at work have both started a thread: one of them is this. */
         if (lks_a32_relaxed(&c->db->shm->state.deputy) == 0)
             (void)lks_a32_cas(&c->db->shm->state.deputy, 0, c->db->client + 1);
-        sleep_beside_worker(c);
+        sleep_beside_worker(c, seen);
         if (!stopping(c))
             sync_if_late(c);
     }
@@ -395,6 +411,7 @@ resign(struct lockstep_db *db)
     if (lks_lockset_holds(&db->locks, LKS_BYTE_WORKER)) {
         lks_a32_set_relaxed(&db->shm->state.worker, 0);
         lks_lockset_drop(&db->locks, LKS_BYTE_WORKER);
+        lks_standby_call(db);
     }
 }
 
@@ -406,11 +423,18 @@ stop_worker(struct lockstep_db *db)
         return;
     lks_mutex_lock(&c->mutex);
     c->stop = true;
-    pthread_cond_signal(&c->wake);
     lks_mutex_unlock(&c->mutex);
-    lks_a32_set_relaxed(&db->shm->state.worker_asleep, LKS_WORKER_AWAKE);
-    lks_a32_add(&db->shm->state.work_bell, 1);
-    lks_futex_wake(&db->shm->state.work_bell, UINT32_MAX);
+    /*
+     * Our thread sleeps on the shared bell only if it found WORKER held here, and after that found `stop` unset.  So WORKER was
+     * held before the store above.  Where it is not held another process's thread sleeps there, and is not to be woken.
+     */
+    if (lks_lockset_holds(&db->locks, LKS_BYTE_WORKER)) {
+        lks_a32_set_relaxed(&db->shm->state.worker_asleep, LKS_WORKER_AWAKE);
+        lks_a32_add(&db->shm->state.work_bell, 1);
+        lks_futex_wake(&db->shm->state.work_bell, UINT32_MAX);
+    }
+    /* The bell of its other sleeps. */
+    lks_standby_wake(db);
     pthread_join(c->thread, NULL);
     lks_mutex_lock(&c->mutex);
     c->running = false;
@@ -486,7 +510,6 @@ static void
 destroy(struct lockstep_db *db)
 {
     struct checkpointer *c = checkpointer_of(db);
-    pthread_cond_destroy(&c->wake);
     lks_mutex_destroy(&c->mutex);
     free(c);
     db->store = NULL;
@@ -496,7 +519,6 @@ enum lockstep_status
 lks_checkpoint_prepare(struct lockstep_db *db, enum lks_shm_kind shm)
 {
     enum lockstep_status status = LOCKSTEP_OK;
-    pthread_condattr_t monotonic;
     struct checkpointer *c;
     lks_mutex_lock(&db->attach_mutex);
     if (db->store != NULL)
@@ -509,10 +531,6 @@ lks_checkpoint_prepare(struct lockstep_db *db, enum lks_shm_kind shm)
     c->db = db;
     lks_keeper_init(&c->keeper, db, shm);
     lks_mutex_init(&c->mutex, LKS_RANK_WORKER);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&c->wake, &monotonic);
-    pthread_condattr_destroy(&monotonic);
     db->store = c;
 unlock:
     lks_mutex_unlock(&db->attach_mutex);

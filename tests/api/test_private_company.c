@@ -377,6 +377,48 @@ START_TEST(a_child_that_is_forked_while_it_looks_keeps_nobody_from_connecting)
     close_reader(db, conn);
 }
 END_TEST
+
+/* Killed while it looks, and its child lives on. */
+static void
+look_and_die(struct child *self)
+{
+    struct lockstep_db *db = NULL;
+    struct lockstep_conn *conn = NULL;
+    lks_crash_hook = fork_meanwhile;
+    lks_crash_arm("private:read", 1);
+    child_step(self, 'l');
+    (void)lockstep_db_open("db", &reading, &db);
+    (void)lockstep_db_attach(db);
+    (void)lockstep_conn_open(db, &conn);
+    child_step(self, 'x');
+}
+
+START_TEST(a_child_that_outlives_who_was_killed_while_it_looked_keeps_nobody_from_connecting)
+{
+    uint64_t begun = lks_clock_ns();
+    enum lockstep_status status;
+    struct child looker;
+    int fd;
+    run_and_kill(leave_commits);
+    ck_assert_int_eq(pipe(stay_open), 0);
+    child_start(&looker, look_and_die);
+    child_await(&looker, 'l');
+    child_go(&looker);
+    child_killed(&looker);
+    close(stay_open[0]);
+    fd = open("db-lockstep", O_RDWR | O_CLOEXEC);
+    /* The child may be in the middle of its fork() still, with the handlers to come. */
+    while ((status = lks_bytelock_try(fd, LKS_LOCK_DESCRIPTION, LKS_LOCK_EXCLUSIVE, LKS_LOCK_BASE + LKS_BYTE_DMS1, 1)) ==
+               LOCKSTEP_BUSY &&
+           lks_clock_ns() < begun + 3000 * LKS_NS_PER_MS)
+        lks_clock_nap_ms(1);
+    ck_assert_int_eq(status, LOCKSTEP_OK);
+    close(fd);
+    /* All the while it was there: it has the other end. */
+    ck_assert_int_eq(write(stay_open[1], "", 1), 1);
+    close(stay_open[1]);
+}
+END_TEST
 #endif
 
 /* As the stock SQLite of another process would: with a description of its own. */
@@ -448,6 +490,7 @@ main(void)
 #ifdef LKS_DEBUG
     tcase_add_loop_test(tcase, who_comes_between_two_looks_is_found, 0, 2);
     tcase_add_test(tcase, a_child_that_is_forked_while_it_looks_keeps_nobody_from_connecting);
+    tcase_add_test(tcase, a_child_that_outlives_who_was_killed_while_it_looked_keeps_nobody_from_connecting);
 #endif
     tcase_add_test(tcase, it_keeps_stock_writers_out_like_a_stock_reader_and_gives_way_like_one);
     tcase_add_test(tcase, beside_one_that_uses_it_alone_it_is_busy);

@@ -1,13 +1,17 @@
 /*
  * Made to fail by: raising `durable` to what `committed` is after the sync; not looking at the poison after a sync that
- * succeeded; sleeping at once beside a leader; not sleeping on a slow disk.
+ * succeeded; sleeping at once beside a leader; not sleeping on a slow disk; a lag_since() that returns pending_since_ns as it
+ * is.
  */
 #include "coord/groupsync.h"
 
 #include <errno.h>
 #include <sched.h>
+#include <setjmp.h>
+#include <string.h>
 
 #include "base/clock.h"
+#include "base/crashpoint.h"
 
 #include "coord/coordtest.h"
 #include "os/file.h"
@@ -17,7 +21,7 @@ struct disk {
     struct lockstep_db *db;
     int syncs;
     uint64_t drawn; /* in mid-sync */
-    bool draw, fail, poison;
+    bool draw, note, fail, poison;
 };
 
 static enum lockstep_status
@@ -27,6 +31,8 @@ sync_disk(void *arg)
     disk->syncs++;
     if (disk->draw)
         disk->drawn = lks_groupsync_draw(disk->db);
+    if (disk->draw && disk->note)
+        lks_groupsync_note(disk->db, disk->drawn);
     if (disk->poison)
         lks_groupsync_poison(disk->db, EIO);
     lks_os_set_errno(EIO);
@@ -116,6 +122,40 @@ START_TEST(the_lag_begins_with_the_first_who_does_not_wait_and_ends_with_a_sync)
 }
 END_TEST
 
+#ifdef LKS_DEBUG
+static jmp_buf dead;
+
+static void
+die_while_settling(const char *name)
+{
+    if (strcmp(name, "groupsync:settling") == 0)
+        longjmp(dead, 1);
+}
+
+/* It goes no further: to the others that is a death. */
+START_TEST(who_dies_while_he_settles_the_lag_does_not_end_it_for_others)
+{
+    struct lockstep_db *db = memory_db(12);
+    struct disk disk = {.db = db, .draw = true, .note = true};
+    struct lks_shm_state *state = &db->shm->state;
+    lks_groupsync_note(db, lks_groupsync_draw(db));
+    lks_crash_hook = die_while_settling;
+    if (setjmp(dead) == 0)
+        (void)!lks_groupsync_run(db, sync_disk, &disk);
+    lks_crash_hook = NULL;
+    /* The second commit, made in mid-sync, is not durable, and nobody has said that it is late. */
+    ck_assert_uint_lt(lks_a64_relaxed(&state->durable), lks_a64_relaxed(&state->sync_needed));
+    ck_assert_uint_eq(lks_a64_relaxed(&state->pending_since_ns), 0);
+    ck_assert_uint_ne(lks_groupsync_lag_since(state), 0);
+    ck_assert_uint_ne(lks_a64_relaxed(&state->pending_since_ns), 0);
+    disk.draw = false;
+    ck_assert_int_eq(lks_groupsync_run(db, sync_disk, &disk), LOCKSTEP_OK);
+    ck_assert_uint_eq(lks_groupsync_lag_since(state), 0);
+    memory_db_free(db);
+}
+END_TEST
+#endif
+
 /* Who waits gives the processor away, which here is told.  (A sanitizer's runtime gives it away too, at the very end.) */
 static struct lockstep_db *led;
 static unsigned yields;
@@ -174,6 +214,9 @@ main(void)
     tcase_add_test(tcase, a_failed_sync_poisons_and_a_later_one_proves_nothing);
     tcase_add_test(tcase, a_sync_beside_one_that_fails_proves_nothing);
     tcase_add_test(tcase, the_lag_begins_with_the_first_who_does_not_wait_and_ends_with_a_sync);
+#ifdef LKS_DEBUG
+    tcase_add_test(tcase, who_dies_while_he_settles_the_lag_does_not_end_it_for_others);
+#endif
     tcase_add_test(tcase, beside_a_leader_one_looks_again_awake_if_the_disk_is_fast);
     return coordtest_main(suite);
 }

@@ -318,8 +318,45 @@ leave_last(struct scene *s)
     return died(s);
 }
 
+/* The victim is the worker and leaves, with commits that wait, while others stay. */
+static bool
+leave_to_others(struct scene *s)
+{
+    found_books(s);
+    s->victim = stage_enter(&s->stage, 2, LIMIT "&max_lag=5000");
+    actor_must(s->victim, "audit");
+    s->survivor = stage_enter(&s->stage, 3, "");
+    actor_must(s->survivor, "audit");
+    actor_must(s->victim, "transact a 20");
+    arm(s);
+    actor_tell(s->victim, "close");
+    return died(s);
+}
+
+/* The victim comes beside a worker, so its thread stands by. */
+static bool
+come_second(struct scene *s)
+{
+    found_books(s);
+    s->helper = stage_enter(&s->stage, 4, LIMIT "&max_lag=20");
+    actor_must(s->helper, "audit");
+    s->survivor = stage_enter(&s->stage, 3, "");
+    actor_must(s->survivor, "audit");
+    s->victim = stage_enter(&s->stage, 2, "");
+    arm(s);
+    actor_tell(s->victim, "audit");
+    if (died(s))
+        return true;
+    /* A commit wakes its thread. */
+    actor_tell(s->victim, "transact a 5");
+    if (died(s))
+        return true;
+    actor_tell(s->victim, "transact f 20");
+    return died(s);
+}
+
 static bool (*const scenes[])(struct scene *) = {
-    crowd, connect_first, leave_last, take_over, adopt, change_page_size, outgrow, connect_to_rubbish,
+    crowd, connect_first, come_second, leave_last, leave_to_others, take_over, adopt, change_page_size, outgrow, connect_to_rubbish,
     connect_alone, distrust};
 #define SCENES (sizeof scenes / sizeof scenes[0])
 
@@ -332,7 +369,9 @@ static const struct {
     {"batch:written-anew", distrust},
     {"attach:", connect_first},
     {"client:entered", connect_first},        {"client:cleared", take_over},
-    {"dbfile:", connect_first},               {"detach:", leave_last},
+    {"dbfile:", connect_first},               {"detach:resigned", leave_to_others},
+    {"worker:ringing", take_over},            {"worker:standing-by", come_second},
+    {"standby:calling", leave_to_others},     {"detach:", leave_last},
     {"recovery:left", leave_last},            {"recovery:adopting", adopt},
     {"recovery:", take_over},                 {"queue:taken-over", take_over},
     {"batch:worker", take_over},              {"journal:rolled", take_over},
@@ -478,7 +517,8 @@ static bool
 is_elsewhere(const char *point)
 {
     static const char *const prefixes[] = {"wal:", "groupsync:", "checkpoint:", "queue:returned", "blocklist:",
-                                           "work:", "share:", "private:", "shorten:", "meta:", "shm:"};
+                                           "work:", "share:", "private:", "shorten:", "meta:", "shm:",
+                                           "worker:pausing" /* where two threads happen to meet: tests/store/test_worker */};
     size_t i;
     for (i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++)
         if (strncmp(point, prefixes[i], strlen(prefixes[i])) == 0)

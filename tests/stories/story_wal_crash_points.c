@@ -227,8 +227,23 @@ beside_stopped_worker(struct scene *s)
     return dead;
 }
 
+/* The victim is the checkpointer, and leaves to others what it has not yet done. */
+static bool
+leave_to_others(struct scene *s)
+{
+    found(s);
+    s->victim = stage_enter(&s->stage, 2, "&max_lag=5000");
+    actor_must(s->victim, "transact a 5");
+    s->survivor = stage_enter(&s->stage, 3, "");
+    actor_must(s->survivor, "transact a 1");
+    arm(s);
+    actor_tell(s->victim, "close");
+    return died(s);
+}
+
 static bool (*const scenes[])(struct scene *) = {crowd,       copier,       alone,     lagging,
-                                                 broken_disk, beside_stock, take_over, beside_stopped_worker};
+                                                 broken_disk, beside_stock, take_over, beside_stopped_worker,
+                                                 leave_to_others};
 #define SCENES (sizeof scenes / sizeof scenes[0])
 
 static const struct {
@@ -237,12 +252,13 @@ static const struct {
 } points_of_a_log[] = {
     {"shm:", copier},
     {"wal:", crowd},           {"groupsync:poisoned", broken_disk}, {"groupsync:", crowd},
-    {"checkpoint:late", beside_stopped_worker},
+    {"checkpoint:late", beside_stopped_worker}, {"checkpoint:standing-by", beside_stopped_worker},
     {"checkpoint:deputy", beside_stopped_worker},
     {"checkpoint:sync", lagging}, {"checkpoint:", crowd},    {"queue:returned", beside_stock},    {"queue:taken-over", take_over},
     {"queue:owned", crowd},    {"queue:entered", crowd},            {"client:cleared", alone},
     {"client:entered", alone}, {"attach:reserved", alone},          {"attach:made", alone},
-    {"attach:connected", alone}, {"detach:", alone},
+    {"attach:connected", alone}, {"detach:resigned", leave_to_others}, {"standby:", leave_to_others},
+    {"detach:", alone},
 };
 
 static bool (*first_scene(const char *point))(struct scene *)

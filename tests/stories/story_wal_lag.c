@@ -7,17 +7,22 @@
  *
  * Made to fail by: no deputy (never synced, when the worker is stopped or killed); a thread that is not woken when it
  * sleeps for long; a thread for everybody; a dead deputy that the worker does not look for, or that reaping does not forget.
+ * In checkpoint.c: has_deputy() without lks_standby_notice() (a third process's commit), without lks_client_reap() (both
+ * are dead); lks_standby_call() that rings nobody (a worker that leaves); stop_worker() that rings in any case (the last).
  */
 #include <check.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
 #include <lockstep/inspect.h>
 
 #include "harness/stage.h"
+#include "shm/layout.h"
 
 #define LAG_MS 400
 #define LAG "&max_lag=400"
@@ -246,6 +251,142 @@ START_TEST(whoever_waits_for_a_commit_has_it_durable_at_each_level)
 }
 END_TEST
 
+/* The coordination file as it is. */
+static const struct lks_shm *
+map_coordination(void)
+{
+    char path[128];
+    const struct lks_shm *shm;
+    int fd;
+    snprintf(path, sizeof path, "%s-lockstep", stage.path);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    ck_assert_int_ge(fd, 0);
+    shm = mmap(NULL, sizeof *shm, PROT_READ, MAP_SHARED, fd, 0);
+    ck_assert(shm != MAP_FAILED);
+    close(fd);
+    return shm;
+}
+
+/* Until the thread of that process stands by in this way. */
+static void
+await_standby(const struct lks_shm *shm, const struct actor *actor, enum lks_standby how)
+{
+    int64_t begin = now_ms();
+    uint32_t i = 0;
+    while (lks_a32_acquire(&shm->clients[i].pid) != (uint32_t)actor_pid(actor))
+        ck_assert_uint_lt(++i, LKS_MAX_CLIENTS);
+    while (lks_a32_acquire(&shm->clients[i].standby) != (uint32_t)how) {
+        ck_assert_int_lt(now_ms() - begin, ACTOR_PATIENCE_MS);
+        usleep(1000);
+    }
+}
+
+/*
+ * A third process, and `quiet` is the deputy: its thread has just begun to sleep, for a second.  What needs it within that
+ * time has LATE_MS.
+ */
+#define LATE_MS 700
+static struct actor *
+let_the_deputy_sleep(const struct lks_shm **out_shm)
+{
+    struct actor *third;
+    enter(LAG);
+    third = stage_enter(&stage, 3, LAG);
+    actor_must(third, "audit");
+    *out_shm = map_coordination();
+    actor_must(quiet, "transact a 1");
+    await_standby(*out_shm, quiet, LKS_STANDBY_WATCHING);
+    await_standby(*out_shm, quiet, LKS_STANDBY_IDLE);
+    ck_assert_uint_ge(look().durable, look().committed);
+    return third;
+}
+
+/* The worker is gone: what is left of the company ends in order. */
+static void
+end_without(struct actor *third, bool deputy_gone)
+{
+    stage_audit(&stage, third, "at the end");
+    if (!deputy_gone)
+        actor_must(quiet, "close");
+    actor_must(third, "close");
+    actor_finish(worker);
+    actor_finish(quiet);
+    actor_finish(third);
+    stage_left_clean(&stage, "at the end");
+    stage_close(&stage);
+}
+
+START_TEST(the_deputy_is_woken_by_a_third_process_when_the_worker_is_dead)
+{
+    const struct lks_shm *shm;
+    struct actor *third = let_the_deputy_sleep(&shm);
+    int64_t begin = now_ms(), took;
+    actor_kill(worker);
+    actor_must(third, "transact a 1");
+    while (lks_a64_acquire(&shm->state.durable) < lks_a64_acquire(&shm->state.committed) &&
+           now_ms() - begin < 2 * LATE_MS)
+        usleep(1000);
+    took = now_ms() - begin;
+    printf("synced by the deputy after %lld ms\n", (long long)took);
+    ck_assert_int_lt(took, LATE_MS);
+    ck_assert_int_eq(stage_worker(&stage), actor_pid(quiet));
+    end_without(third, false);
+}
+END_TEST
+
+START_TEST(who_commits_when_worker_and_deputy_are_dead_takes_their_place)
+{
+    const struct lks_shm *shm;
+    struct actor *third = let_the_deputy_sleep(&shm);
+    uint64_t ticket;
+    int64_t begin;
+    actor_kill(worker);
+    actor_kill(quiet);
+    begin = now_ms();
+    actor_must(third, "transact a 1");
+    ticket = lks_a64_acquire(&shm->state.committed);
+    synced_in_time(ticket, begin, "worker and deputy are dead");
+    ck_assert_int_eq(stage_worker(&stage), actor_pid(third));
+    end_without(third, true);
+}
+END_TEST
+
+START_TEST(the_deputy_follows_a_worker_that_leaves_at_once)
+{
+    const struct lks_shm *shm;
+    struct actor *third = let_the_deputy_sleep(&shm);
+    int64_t begin = now_ms();
+    actor_must(worker, "close");
+    while (stage_worker(&stage) != actor_pid(quiet) && now_ms() - begin < 2 * LATE_MS)
+        usleep(1000);
+    ck_assert_int_lt(now_ms() - begin, LATE_MS);
+    end_without(third, false);
+}
+END_TEST
+
+START_TEST(a_deputy_that_leaves_does_not_wake_the_worker)
+{
+    const struct lks_shm *shm;
+    uint32_t bell;
+    enter(HOUR);
+    shm = map_coordination();
+    actor_must(quiet, "transact a 1");
+    await_standby(shm, quiet, LKS_STANDBY_WATCHING);
+    while (lks_a32_acquire(&shm->state.worker_asleep) != LKS_WORKER_NAPPING)
+        usleep(1000);
+    bell = lks_a32_acquire(&shm->state.work_bell);
+    actor_must(quiet, "close");
+    ck_assert_uint_eq(lks_a32_acquire(&shm->state.work_bell), bell);
+    ck_assert_uint_eq(lks_a32_acquire(&shm->state.worker_asleep), LKS_WORKER_NAPPING);
+    stage_audit(&stage, worker, "at the end");
+    actor_must(worker, "close");
+    actor_finish(worker);
+    actor_finish(quiet);
+    stage_left_clean(&stage, "at the end");
+    stage_close(&stage);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -258,6 +399,10 @@ main(void)
     tcase_add_test(tcase, a_thread_that_sleeps_for_long_is_woken_by_a_commit);
     tcase_add_test(tcase, there_is_one_deputy_and_a_dead_one_is_replaced);
     tcase_add_test(tcase, whoever_waits_for_a_commit_has_it_durable_at_each_level);
+    tcase_add_test(tcase, the_deputy_is_woken_by_a_third_process_when_the_worker_is_dead);
+    tcase_add_test(tcase, who_commits_when_worker_and_deputy_are_dead_takes_their_place);
+    tcase_add_test(tcase, the_deputy_follows_a_worker_that_leaves_at_once);
+    tcase_add_test(tcase, a_deputy_that_leaves_does_not_wake_the_worker);
     suite_add_tcase(suite, tcase);
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
