@@ -441,7 +441,7 @@ lks_shm_copy_map(struct lks_shm_copy *copy, uint32_t region, bool extend, void v
 }
 
 const uint32_t *
-lks_shm_copy_header(const struct lks_shm_copy *copy)
+lks_shm_copy_head(const struct lks_shm_copy *copy)
 {
     return private_region(copy, 0);
 }

@@ -14,7 +14,7 @@
  *   release   hash words that differ between PRIVATE and BASE (of later regions: all) go to SHARED; then header
  *             copy 2, the checkpoint information, and header copy 1, where PRIVATE differs from SHADOW
  *
- * When, is copy_file.c's: acquire after xShmMap, after each lock, in a barrier (but for C12); release in a
+ * When, is copy_index.c's: acquire after xShmMap, after each lock, in a barrier (but for C12); release in a
  * barrier, before an exclusive lock is dropped, before EXCLUSIVE on the database is, and before unmapping.
  *
  * Who writes what, wal.c of 3.40 (walIndexWriteHdr, walIndexAppend, walCleanupHash, walIndexRecover,
@@ -74,6 +74,7 @@
  *     after a few rounds it sleeps in between, longer each time.  So each round is to begin with a header of then: it
  *     is acquired once more when such a round lets go of its lock, and after the sleep.  With that of the round before,
  *     which is older than the sleep, no round would succeed while others commit, and the 100th is SQLITE_PROTOCOL.
+ *     (copy_round.h: what a round looks like from here.)
  *
  * What may be left out: a release where no exclusive lock is dropped (nothing can have been changed); in any
  * other, the hash words if the head did not change, for they lie beyond mxFrame then.
@@ -145,8 +146,8 @@ enum lockstep_status lks_shm_copy_begin_write(struct lks_shm_copy *copy);
 enum lockstep_status lks_shm_copy_end_write(struct lks_shm_copy *copy);
 /* RECOVER was taken: all hash words will be written anew. */
 void lks_shm_copy_recover(struct lks_shm_copy *copy);
-/* PRIVATE's copy 1 of the header, LKS_INDEX_HEADER_BYTES; NULL: region 0 is not mapped. */
-const uint32_t *lks_shm_copy_header(const struct lks_shm_copy *copy);
+/* PRIVATE's head; NULL: region 0 is not mapped. */
+const uint32_t *lks_shm_copy_head(const struct lks_shm_copy *copy);
 /* Forgets all regions, without releasing. */
 void lks_shm_copy_clear(struct lks_shm_copy *copy);
 /* The region that has the entry of a frame; of 0: the first. */

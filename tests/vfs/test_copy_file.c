@@ -7,7 +7,8 @@
  * acquire in walIndexTryHdr()'s barrier (a_read_only_index_is_read); closing the descriptor with the connection
  * (a_stock_connection_of_the_same_process_keeps_its_locks); a checkpointer over the parent
  * (nothing_of_the_index_is_mapped); no acquire after a sleep (commits_while_sqlite_sleeps_do_not_keep_it_from_a_snapshot), or
- * after a lock was given up for a header (a_round_that_was_lost_is_followed_by_one_with_a_header_of_then).
+ * after a lock was given up for a header (a_round_that_was_lost_is_followed_by_one_with_a_header_of_then); a count of
+ * rounds that one lost for its mark sets back (after_the_last_round_the_thread_leads_to_no_file).
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -15,7 +16,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "vfs/copy_file.h"
+#include "vfs/copy_vfs.h"
 #include "vfs/probe_vfs.h"
 #include "vfs/shm_file.h"
 #include "vfs/vfstest.h"
@@ -541,6 +542,36 @@ START_TEST(a_round_that_was_lost_is_followed_by_one_with_a_header_of_then)
 }
 END_TEST
 
+/* Every round finds another mark than SQLite set; the last ones another header, too. */
+static void
+take_the_marks_away(void)
+{
+    uint32_t mark = 1, reader;
+    for (reader = 1; reader < 5; reader++)
+        write_file("a.db-shm", 4 * (25 + reader), &mark, sizeof mark);
+    if (++sleeps > 97)
+        commit_of_other();
+}
+
+static void
+no_sleep(void)
+{
+}
+
+/* SQLite gives up.  Then its thread may sleep for another file, and another thread close this one. */
+START_TEST(after_the_last_round_the_thread_leads_to_no_file)
+{
+    sqlite3 *db = open_beside_other(_i != 0);
+    probe_instead_of_sleeps(no_sleep);
+    probe_before_snapshots(take_the_marks_away);
+    ck_assert_int_eq(code(db, "select v from t"), SQLITE_PROTOCOL);
+    ck_assert_uint_ge(sleeps, 100);
+    ck_assert_ptr_null(lks_copy_round_slept());
+    probe_before_snapshots(NULL);
+    close_both(db);
+}
+END_TEST
+
 static Suite *
 make_suite(void)
 {
@@ -565,6 +596,7 @@ make_suite(void)
     tcase_add_test(with, another_vfs_below_is_refused);
     tcase_add_loop_test(with, commits_while_sqlite_sleeps_do_not_keep_it_from_a_snapshot, 0, 2);
     tcase_add_loop_test(with, a_round_that_was_lost_is_followed_by_one_with_a_header_of_then, 0, 2);
+    tcase_add_loop_test(with, after_the_last_round_the_thread_leads_to_no_file, 0, 2);
     return suite;
 }
 
