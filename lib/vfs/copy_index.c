@@ -223,7 +223,7 @@ lock_shm(struct lks_copy_index *c, int offset, int n, int flags)
     bool exclusive = (flags & SQLITE_SHM_EXCLUSIVE) != 0;
     enum lockstep_status status;
     int rc;
-    if (c->copy.failed)
+    if (lks_copy_index_has_failed(c))
         return SQLITE_IOERR_SHMLOCK;
     rc = take(c, offset, n, flags);
     if (rc != SQLITE_OK)

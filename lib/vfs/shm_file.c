@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "os/bytelock.h"
 #include "os/file.h"
@@ -168,9 +167,10 @@ file_read(struct lks_shm_area *area, uint64_t offset, void *buf, size_t size_byt
 {
     size_t got = 0;
     enum lockstep_status status = lks_file_read(descriptor_of(area), offset, buf, size_bytes, &got);
-    if (status == LOCKSTEP_OK)
-        memset((char *)buf + got, 0, size_bytes - got);
-    return status;
+    if (status != LOCKSTEP_OK || got == size_bytes)
+        return status;
+    lks_os_set_errno(EIO);
+    return LOCKSTEP_IOERR;
 }
 
 static enum lockstep_status
