@@ -96,7 +96,10 @@ open_file(struct lks_copy_index *c)
         return SQLITE_NOMEM;
     c->copy.readonly = rc == SQLITE_READONLY;
     status = lks_shm_file_open(path, c->copy.readonly, &c->file);
-    if (status != LOCKSTEP_OK)
+    if (status == LOCKSTEP_MISUSE)
+        lks_log(LKS_ERROR, "%s: connections to it were carried across fork(), and SQLite takes their locks for this "
+                           "process's; shm=copy can be used once they are closed, or after exec()", path);
+    else if (status != LOCKSTEP_OK)
         lks_log(LKS_ERROR, "%s: cannot be opened, or is not the file that is locked (%s)", path,
                 lks_status_name(status));
     sqlite3_free(path);
@@ -147,20 +150,18 @@ int
 lks_copy_index_unmap(struct lks_copy_index *c, int delete_flag)
 {
     int rc = SQLITE_OK;
+    bool forked = *c->fork_guard == 0;
     lks_copy_round_asked(c->self);
-    if (*c->fork_guard == 0)
-        return SQLITE_OK; /* the parent's memory and descriptors */
-    if (may_change(c))
-        (void)!lks_shm_copy_end_write(&c->copy);
+    /* Nothing to release: what may change has a lock, and who unmaps has none, or EXCLUSIVE, and nobody is there. */
     lks_shm_copy_clear(&c->copy);
     c->copy.area = NULL;
-    if (c->joined) {
+    if (c->joined && !forked) {
         lks_shm_heap_unlock(c->heap, &c->locks, 0, SQLITE_SHM_NLOCK);
         lks_shm_heap_leave(c->heap);
     }
     c->joined = false;
     if (c->kind == LKS_SHM_COPY)
-        rc = c->real->pMethods->xShmUnmap(c->real, delete_flag);
+        rc = c->real->pMethods->xShmUnmap(c->real, forked ? 0 : delete_flag); /* the child's own table of locks */
     c->locks.shared = c->locks.exclusive = 0; /* gone with it, if SQLite had any */
     lks_shm_file_close(c->file);
     c->file = NULL;

@@ -47,7 +47,7 @@ of(sqlite3_file *file)
 static bool
 forked(const struct wal_file *w)
 {
-    return w->main->wal.attached && *w->main->fork_guard == 0;
+    return (w->main->wal.attached || w->main->uri.shm != LKS_SHM_NATIVE) && *w->main->fork_guard == 0;
 }
 
 /* ------------------------------------------------------------------------------------------------
