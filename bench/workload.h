@@ -21,6 +21,13 @@ struct bench_workload {
     bool (*run)(struct bench_context *context, const struct bench_extent *extent);
 };
 
+/* The job of one process that reads by key from a database that is in its cache. */
+struct bench_job bench_read_job(const struct bench_context *context, double seconds);
+/* `processes` that all do the same, or one that reads, bench_read_job().  See bench_compare(). */
+bool bench_compare_sides(struct bench_context *context, const struct bench_extent *extent, enum bench_role role,
+                         const struct bench_side *sides, size_t n_sides, uint32_t processes,
+                         struct bench_row *rows);
+
 extern const struct bench_workload bench_workload_write;
 extern const struct bench_workload bench_workload_write_many;
 extern const struct bench_workload bench_workload_full;

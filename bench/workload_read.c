@@ -11,27 +11,12 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Holds the database: nothing is read from the file but what a transaction must look at. */
-#define CACHE_KIB 65536
-#define TIME_EVERY 16
-
 static const struct bench_side wal = {.label = "stock WAL",
                                       .kind = BENCH_STOCK,
                                       .journal_mode = "wal",
                                       .synchronous = "NORMAL"};
 static const struct bench_side memory = {
     .label = ":memory:", .kind = BENCH_MEMORY, .journal_mode = "memory"};
-
-static struct bench_job
-read_job(const struct bench_context *context, double seconds)
-{
-    struct bench_job job = bench_job_make(context, BENCH_READ, 0, 1, seconds);
-    if (context->options.cache_kib == 0)
-        job.cache_kib = CACHE_KIB;
-    if (job.interval_ns == 0)
-        job.time_every = TIME_EVERY;
-    return job;
-}
 
 /*
  * The total of strace -c: the number that ends where the word "calls" ends in the heading.  What
@@ -68,7 +53,7 @@ trace(struct bench_context *context, const struct bench_side *side, double secon
     static struct bench_result result;
     char path[PATH_MAX];
     struct bench_contents contents = bench_context_contents(context);
-    struct bench_job job = read_job(context, seconds);
+    struct bench_job job = bench_read_job(context, seconds);
     struct bench_trial trial = {.side = side,
                                 .original = bench_context_original(context, &contents),
                                 .jobs = &job,
@@ -143,15 +128,7 @@ run_read(struct bench_context *context, const struct bench_extent *extent)
     const struct bench_side sides[] = {wal, memory, lockstep};
     static struct bench_row rows[3];
     double times[BENCH_ROUNDS_MAX];
-    struct bench_comparison comparison = {
-        .sides = sides,
-        .n_sides = 3,
-        .job = read_job(context, extent->seconds),
-        .processes = 1,
-        .rounds = extent->rounds,
-        .contents = bench_context_contents(context),
-    };
-    if (!bench_compare(context, &comparison, rows))
+    if (!bench_compare_sides(context, extent, BENCH_READ, sides, 3, 1, rows))
         return false;
     bench_report_ratio(context->report, &rows[2], &rows[0], BENCH_AT_LEAST, 3,
                        "rate, to that of %s", wal.label);

@@ -6,9 +6,6 @@
 #include "bench/workload.h"
 
 #define PROCESSES_DEFAULT 4
-/* As in workload_wal.c: all in the cache, and little time spent on the clock. */
-#define READ_CACHE_KIB 65536
-#define READ_TIME_EVERY 16
 
 #define SIDE(LABEL, SHM)                                                                                   \
     {                                                                                                      \
@@ -30,21 +27,10 @@ static bool
 run(struct bench_context *context, const struct bench_extent *extent, enum bench_role role, uint32_t processes)
 {
     static struct bench_row rows[SIDES];
-    struct bench_comparison comparison = {
-        .sides = sides,
-        .n_sides = processes > 1 ? SIDES_OF_MANY : SIDES,
-        .job = bench_job_make(context, role, 0, processes, extent->seconds),
-        .processes = processes,
-        .rounds = extent->rounds,
-        .contents = bench_context_contents(context),
-    };
-    if (role == BENCH_READ && context->options.cache_kib == 0)
-        comparison.job.cache_kib = READ_CACHE_KIB;
-    if (role == BENCH_READ && comparison.job.interval_ns == 0)
-        comparison.job.time_every = READ_TIME_EVERY;
-    if (!bench_compare(context, &comparison, rows))
+    size_t n_sides = processes > 1 ? SIDES_OF_MANY : SIDES;
+    if (!bench_compare_sides(context, extent, role, sides, n_sides, processes, rows))
         return false;
-    for (size_t i = 1; i < comparison.n_sides; i++)
+    for (size_t i = 1; i < n_sides; i++)
         bench_report_ratio(context->report, &rows[i], &rows[0], BENCH_REPORTED, 0, "rate of %s, to that of %s",
                            rows[i].label, rows[0].label);
     return true;

@@ -7,9 +7,6 @@
 #define PROCESSES_DEFAULT 16
 /* From here on the disk is slow, and to share a sync is worth more. */
 #define SLOW_SYNC_US 2000u
-/* As the workload `read` has it: all in the cache, and little time spent on the clock. */
-#define READ_CACHE_KIB 65536
-#define READ_TIME_EVERY 16
 
 static const struct bench_side stock_full = {
     .label = "stock WAL, FULL", .kind = BENCH_STOCK, .journal_mode = "wal", .synchronous = "FULL"};
@@ -27,25 +24,6 @@ many(const struct bench_context *context)
 {
     uint32_t asked = context->options.processes;
     return asked > 0 ? asked : PROCESSES_DEFAULT;
-}
-
-static bool
-compare(struct bench_context *context, const struct bench_extent *extent, enum bench_role role,
-        const struct bench_side *sides, uint32_t processes, struct bench_row *rows)
-{
-    struct bench_comparison comparison = {
-        .sides = sides,
-        .n_sides = 2,
-        .job = bench_job_make(context, role, 0, processes, extent->seconds),
-        .processes = processes,
-        .rounds = extent->rounds,
-        .contents = bench_context_contents(context),
-    };
-    if (role == BENCH_READ && context->options.cache_kib == 0)
-        comparison.job.cache_kib = READ_CACHE_KIB;
-    if (role == BENCH_READ && comparison.job.interval_ns == 0)
-        comparison.job.time_every = READ_TIME_EVERY;
-    return bench_compare(context, &comparison, rows);
 }
 
 /* A ratio of rates has a target only where the processes run as fast as they can. */
@@ -76,7 +54,7 @@ run_full(struct bench_context *context, const struct bench_extent *extent)
 {
     const struct bench_side sides[] = {stock_full, lockstep_full};
     static struct bench_row rows[2];
-    if (!compare(context, extent, BENCH_WRITE, sides, 1, rows))
+    if (!bench_compare_sides(context, extent, BENCH_WRITE, sides, 2, 1, rows))
         return false;
     report_ratio(context, rows, 0.97);
     return true;
@@ -87,7 +65,7 @@ run_full_many(struct bench_context *context, const struct bench_extent *extent)
 {
     const struct bench_side sides[] = {stock_full, lockstep_full};
     static struct bench_row rows[2];
-    if (!compare(context, extent, BENCH_WRITE, sides, many(context), rows))
+    if (!bench_compare_sides(context, extent, BENCH_WRITE, sides, 2, many(context), rows))
         return false;
     report_ratio(context, rows, context->options.sync_latency_us >= SLOW_SYNC_US ? 10 : 3);
     report_waits(context, rows);
@@ -99,7 +77,7 @@ run_normal_many(struct bench_context *context, const struct bench_extent *extent
 {
     const struct bench_side sides[] = {stock_normal, lockstep_normal};
     static struct bench_row rows[2];
-    if (!compare(context, extent, BENCH_WRITE, sides, many(context), rows))
+    if (!bench_compare_sides(context, extent, BENCH_WRITE, sides, 2, many(context), rows))
         return false;
     report_ratio(context, rows, 1.0);
     report_waits(context, rows);
@@ -113,7 +91,7 @@ run_normal_tail(struct bench_context *context, const struct bench_extent *extent
     const struct bench_side sides[] = {stock_normal, lockstep_normal};
     static const double shares[] = {0.5, 0.99, 0.999};
     static struct bench_row rows[2];
-    if (!compare(context, extent, BENCH_WRITE, sides, 1, rows))
+    if (!bench_compare_sides(context, extent, BENCH_WRITE, sides, 2, 1, rows))
         return false;
     for (size_t i = 0; i < sizeof(shares) / sizeof(shares[0]); i++) {
         double ratio = (double)bench_histogram_at(&rows[1].latency, shares[i]) /
@@ -130,7 +108,7 @@ run_read(struct bench_context *context, const struct bench_extent *extent)
 {
     const struct bench_side sides[] = {stock_full, lockstep_full};
     static struct bench_row rows[2];
-    if (!compare(context, extent, BENCH_READ, sides, 1, rows))
+    if (!bench_compare_sides(context, extent, BENCH_READ, sides, 2, 1, rows))
         return false;
     report_ratio(context, rows, 0.97);
     return true;

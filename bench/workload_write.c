@@ -33,21 +33,6 @@ many(const struct bench_context *context)
     return asked > 0 ? asked : PROCESSES_DEFAULT;
 }
 
-static bool
-compare(struct bench_context *context, const struct bench_extent *extent,
-        const struct bench_side *sides, size_t n_sides, uint32_t processes, struct bench_row *rows)
-{
-    struct bench_comparison comparison = {
-        .sides = sides,
-        .n_sides = n_sides,
-        .job = bench_job_make(context, BENCH_WRITE, 0, processes, extent->seconds),
-        .processes = processes,
-        .rounds = extent->rounds,
-        .contents = bench_context_contents(context),
-    };
-    return bench_compare(context, &comparison, rows);
-}
-
 /* On a schedule both sides do the same number; what differs is how long each one took. */
 static void
 report_paced(struct bench_context *context, const struct bench_row *stock,
@@ -81,7 +66,7 @@ run_write(struct bench_context *context, const struct bench_extent *extent)
     const struct bench_side sides[] = {bench_side_wal_off, bench_side_wal_normal,
                                        bench_side_lockstep_async};
     static struct bench_row rows[3];
-    if (!compare(context, extent, sides, 3, 1, rows))
+    if (!bench_compare_sides(context, extent, BENCH_WRITE, sides, 3, 1, rows))
         return false;
     report_ratio(context, &rows[0], &rows[2], 4);
     report_ratio(context, &rows[1], &rows[2], 6);
@@ -93,7 +78,7 @@ run_write_many(struct bench_context *context, const struct bench_extent *extent)
 {
     const struct bench_side sides[] = {bench_side_wal_off, bench_side_lockstep_async};
     static struct bench_row rows[2];
-    if (!compare(context, extent, sides, 2, many(context), rows))
+    if (!bench_compare_sides(context, extent, BENCH_WRITE, sides, 2, many(context), rows))
         return false;
     report_ratio(context, &rows[0], &rows[1], 1.5);
     bench_report_value(context->report, bench_row_worst_ms(&rows[1]), "ms", BENCH_AT_MOST, 100,
@@ -109,7 +94,7 @@ run_full(struct bench_context *context, const struct bench_extent *extent)
 {
     const struct bench_side sides[] = {bench_side_delete_full, bench_side_lockstep_full};
     static struct bench_row rows[2];
-    if (!compare(context, extent, sides, 2, 1, rows))
+    if (!bench_compare_sides(context, extent, BENCH_WRITE, sides, 2, 1, rows))
         return false;
     report_ratio(context, &rows[0], &rows[1], 1.5);
     return true;
@@ -120,7 +105,7 @@ run_full_many(struct bench_context *context, const struct bench_extent *extent)
 {
     const struct bench_side sides[] = {bench_side_delete_full, bench_side_lockstep_full};
     static struct bench_row rows[2];
-    if (!compare(context, extent, sides, 2, many(context), rows))
+    if (!bench_compare_sides(context, extent, BENCH_WRITE, sides, 2, many(context), rows))
         return false;
     report_ratio(context, &rows[0], &rows[1], 5);
     return true;

@@ -9,6 +9,7 @@
 #include "coord/groupsync.h"
 #include "os/file.h"
 #include "os/futex.h"
+#include "vfs/copy_vfs.h"
 
 /* What writers may be held off for, and how often a checkpoint is made again to come to that. */
 #define SHORT_REST 128u

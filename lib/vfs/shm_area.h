@@ -13,7 +13,7 @@
 #include "base/status.h"
 
 struct lks_shm_area {
-    /* What lies beyond the end reads as zeros. */
+    /* IOERR also if it is not so large: a region that is there never goes, unless somebody cuts the file off. */
     enum lockstep_status (*read)(struct lks_shm_area *area, uint64_t offset, void *buf, size_t size_bytes);
     enum lockstep_status (*write)(struct lks_shm_area *area, uint64_t offset, const void *buf,
                                   size_t size_bytes);

@@ -19,6 +19,7 @@ enum {
     BACKFILLED = 24, /* the pair with READ0's mark, which is always 0 */
     MARK_1 = 26,
     MARKS_END = 30,
+    CHECKSUM = 10, /* of a header: of the ten words before it */
     ATTEMPTED = 32 /* the pair with a word that is not used */
 };
 
@@ -151,6 +152,18 @@ is_whole(const uint32_t *private)
 {
     return ((const unsigned char *)private)[INITIALIZED_BYTE] != 0 &&
            memcmp(private + COPY_1, private + COPY_2, 4u * COPY_WORDS) == 0;
+}
+
+/* As walIndexTryHdr() has it: walChecksumBytes() in the machine's own order. */
+static bool
+is_sound(const uint32_t *header)
+{
+    uint32_t sum[2] = {0, 0}, i;
+    for (i = 0; i < CHECKSUM; i += 2) {
+        sum[0] += header[i] + sum[1];
+        sum[1] += header[i + 1] + sum[0];
+    }
+    return is_whole(header) && sum[0] == header[CHECKSUM] && sum[1] == header[CHECKSUM + 1];
 }
 
 /* The checkpoint information, if the header is still what it was. */
@@ -407,6 +420,27 @@ fill_region(struct lks_shm_copy *copy, uint32_t region)
     return read_region(copy, region);
 }
 
+/*
+ * The area is too small for a region.  Nobody has written to it, then, unless a header speaks of it: somebody has cut the
+ * area off, and with a region of zeros frames would not be found.
+ */
+static enum lockstep_status
+check_cut(struct lks_shm_copy *copy, uint32_t region, uint64_t size)
+{
+    uint32_t left[2 * COPY_WORDS];
+    const uint32_t *header = copy->shadow;
+    enum lockstep_status status = LOCKSTEP_OK;
+    if (region == 0 && size < sizeof left)
+        return LOCKSTEP_OK; /* no header; it is made anew, from the log */
+    if (region == 0) {
+        status = copy->area->read(copy->area, 0, left, sizeof left);
+        header = left;
+    }
+    if (status == LOCKSTEP_OK && is_sound(header) && region <= lks_index_region_of(header[FRAMES]))
+        status = LOCKSTEP_IOERR;
+    return checked(copy, status);
+}
+
 enum lockstep_status
 lks_shm_copy_map(struct lks_shm_copy *copy, uint32_t region, bool extend, void volatile **out_memory)
 {
@@ -416,11 +450,13 @@ lks_shm_copy_map(struct lks_shm_copy *copy, uint32_t region, bool extend, void v
     if (memory == NULL) {
         status = copy->area->size(copy->area, &size);
         if (status == LOCKSTEP_OK && size < wanted) {
-            if (!extend) {
+            status = check_cut(copy, region, size);
+            if (status == LOCKSTEP_OK && !extend) {
                 *out_memory = NULL;
                 return LOCKSTEP_OK;
             }
-            status = copy->area->extend(copy->area, wanted);
+            if (status == LOCKSTEP_OK)
+                status = copy->area->extend(copy->area, wanted);
         }
         if (status == LOCKSTEP_OK)
             status = make_room(copy, region);
@@ -432,8 +468,6 @@ lks_shm_copy_map(struct lks_shm_copy *copy, uint32_t region, bool extend, void v
         if (region >= copy->n_regions)
             copy->n_regions = region + 1;
         status = checked(copy, fill_region(copy, region));
-    } else {
-        status = lks_shm_copy_acquire(copy);
     }
     if (status == LOCKSTEP_OK)
         *out_memory = memory;
@@ -441,7 +475,7 @@ lks_shm_copy_map(struct lks_shm_copy *copy, uint32_t region, bool extend, void v
 }
 
 const uint32_t *
-lks_shm_copy_header(const struct lks_shm_copy *copy)
+lks_shm_copy_head(const struct lks_shm_copy *copy)
 {
     return private_region(copy, 0);
 }

@@ -14,8 +14,8 @@
  *   release   hash words that differ between PRIVATE and BASE (of later regions: all) go to SHARED; then header
  *             copy 2, the checkpoint information, and header copy 1, where PRIVATE differs from SHADOW
  *
- * When, is copy_file.c's: acquire after xShmMap, after each lock, in a barrier (but for C12); release in a
- * barrier, before an exclusive lock is dropped, before EXCLUSIVE on the database is, and before unmapping.
+ * When, is copy_index.c's: acquire when a region is mapped first, after each lock, in a barrier (but for C12);
+ * release in a barrier, before an exclusive lock is dropped, and before EXCLUSIVE on the database is.
  *
  * Who writes what, wal.c of 3.40 (walIndexWriteHdr, walIndexAppend, walCleanupHash, walIndexRecover,
  * walRestartHdr, walCheckpoint, walTryBeginRead, sqlite3WalSnapshotRecover; there is no other):
@@ -63,6 +63,7 @@
  *     finds the header changed if the mark did not cover it, or compares it again under that lock.
  * C11 nBackfill is read again under READ(i) and before the barrier after which walTryBeginRead() compares the
  *     header: the acquire after the lock is that reading.  The value may be older, never of a newer header.
+ *     (The acquire in that barrier would do for both: an older value of the same header is a smaller one.)
  * C12 A barrier under no lock at all is walIndexTryHdr's, which has read copy 1 of PRIVATE.  If PRIVATE's
  *     copies are equal a header that has changed is not acquired: SQLite takes the old one, and the acquire under
  *     its read lock tells it so.  Otherwise it would see copy 2 of another header, and to be sure take WRITE:
@@ -74,13 +75,16 @@
  *     after a few rounds it sleeps in between, longer each time.  So each round is to begin with a header of then: it
  *     is acquired once more when such a round lets go of its lock, and after the sleep.  With that of the round before,
  *     which is older than the sleep, no round would succeed while others commit, and the 100th is SQLITE_PROTOCOL.
+ *     (copy_round.h: what a round looks like from here.)
  *
  * What may be left out: a release where no exclusive lock is dropped (nothing can have been changed); in any
  * other, the hash words if the head did not change, for they lie beyond mxFrame then.
  *
  * An acquire or release that fails makes the copy `failed` for good: the caller's locks fail from there on, and so does COMMIT.
  * SHARED then has an old header, or one whose copies differ and which the next process builds anew from the
- * log.
+ * log.  What the old header speaks of is there: the log is not truncated on the word of a copy that has failed, for a reset
+ * that was not published is followed by frames after the old last one, in a log without its header.
+ * Regions that were cut off by somebody are such a failure, too; a head that was, is a header to be built anew.
  *
  * Used by the connection's thread alone.
  */
@@ -131,7 +135,7 @@ struct lks_shm_copy {
 void lks_shm_copy_init(struct lks_shm_copy *copy, unsigned measure);
 /*
  * PRIVATE of a region, which is read from the area when it is asked for first.  *out_memory is NULL if it is not there
- * and not to be made.  `extend`: to be made, FULL if there is no space.
+ * and not to be made.  `extend`: to be made, FULL if there is no space.  IOERR also if it is not there and should be.
  */
 enum lockstep_status lks_shm_copy_map(struct lks_shm_copy *copy, uint32_t region, bool extend,
                                       void volatile **out_memory);
@@ -145,8 +149,8 @@ enum lockstep_status lks_shm_copy_begin_write(struct lks_shm_copy *copy);
 enum lockstep_status lks_shm_copy_end_write(struct lks_shm_copy *copy);
 /* RECOVER was taken: all hash words will be written anew. */
 void lks_shm_copy_recover(struct lks_shm_copy *copy);
-/* PRIVATE's copy 1 of the header, LKS_INDEX_HEADER_BYTES; NULL: region 0 is not mapped. */
-const uint32_t *lks_shm_copy_header(const struct lks_shm_copy *copy);
+/* PRIVATE's head; NULL: region 0 is not mapped. */
+const uint32_t *lks_shm_copy_head(const struct lks_shm_copy *copy);
 /* Forgets all regions, without releasing. */
 void lks_shm_copy_clear(struct lks_shm_copy *copy);
 /* The region that has the entry of a frame; of 0: the first. */

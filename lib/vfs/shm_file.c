@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "os/bytelock.h"
 #include "os/file.h"
@@ -29,6 +28,7 @@ struct lks_shm_file {
 static pthread_mutex_t kept_mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t kept_once = PTHREAD_ONCE_INIT;
 static struct kept *kept_list;
+static struct kept *carried; /* across fork(): the parent's, and its `users` handles that the child has of it */
 
 static void
 before_fork(void)
@@ -42,10 +42,15 @@ after_fork_parent(void)
     pthread_mutex_unlock(&kept_mutex);
 }
 
-/* The parent's are left to the handles that the child carries: no lock goes with them. */
+/* The parent's are left to the handles that the child carries, and never closed: no lock goes with them. */
 static void
 after_fork_child(void)
 {
+    struct kept **end = &kept_list;
+    while (*end != NULL)
+        end = &(*end)->next;
+    *end = carried;
+    carried = kept_list;
     kept_list = NULL;
     pthread_mutex_unlock(&kept_mutex);
 }
@@ -120,6 +125,20 @@ open_locked(const char *path, bool readonly, struct kept **out_kept)
     return status;
 }
 
+/*
+ * As long as the child carries a connection, SQLite's table of locks has what the parent has locked, and takes it for the
+ * child's: a lock that is in it is not asked of the kernel.
+ */
+static bool
+is_carried_locked(const struct lks_file_id *id)
+{
+    const struct kept *kept;
+    for (kept = carried; kept != NULL; kept = kept->next)
+        if (kept->users > 0 && lks_file_same(&kept->id, id))
+            return true;
+    return false;
+}
+
 /* An open-file-description lock would meet the POSIX locks of this process, too. */
 static enum lockstep_status
 check_switch(const struct kept *kept)
@@ -139,6 +158,8 @@ use_locked(const char *path, bool readonly, struct kept **out_kept)
     struct lks_file_stat stat;
     struct kept *kept;
     enum lockstep_status status = lks_file_stat_path(path, &stat);
+    if (status == LOCKSTEP_OK && is_carried_locked(&stat.id))
+        status = LOCKSTEP_MISUSE;
     if (status != LOCKSTEP_OK)
         return status;
     kept = find_locked(&stat.id, readonly);
@@ -168,9 +189,10 @@ file_read(struct lks_shm_area *area, uint64_t offset, void *buf, size_t size_byt
 {
     size_t got = 0;
     enum lockstep_status status = lks_file_read(descriptor_of(area), offset, buf, size_bytes, &got);
-    if (status == LOCKSTEP_OK)
-        memset((char *)buf + got, 0, size_bytes - got);
-    return status;
+    if (status != LOCKSTEP_OK || got == size_bytes)
+        return status;
+    lks_os_set_errno(EIO);
+    return LOCKSTEP_IOERR;
 }
 
 static enum lockstep_status

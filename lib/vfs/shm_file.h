@@ -17,10 +17,10 @@ struct lks_shm_file;
 
 /*
  * The parent has the file of that name open and its dead man's switch locked.  CANTOPEN: there is none, or it is another
- * file, which nobody has locked.
+ * file, which nobody has locked.  MISUSE: this is a child of fork(), and carries connections to it that are not closed.
  */
 enum lockstep_status lks_shm_file_open(const char *path, bool readonly, struct lks_shm_file **out_file);
-/* After the parent has unmapped.  NULL is nobody. */
+/* After the parent has unmapped; also what was carried across fork().  NULL is nobody. */
 void lks_shm_file_close(struct lks_shm_file *file);
 struct lks_shm_area *lks_shm_file_area(struct lks_shm_file *file);
 /* For tests: how many descriptors are kept, used or not. */

@@ -79,13 +79,14 @@ static enum lockstep_status
 heap_read(struct lks_shm_area *area, uint64_t offset, void *buf, size_t size_bytes)
 {
     struct lks_shm_heap *heap = of(area);
+    enum lockstep_status status = LOCKSTEP_IOERR;
     pthread_mutex_lock(&heap_mutex);
-    if (offset + size_bytes <= heap->size_bytes)
+    if (offset + size_bytes <= heap->size_bytes) {
         memcpy(buf, heap->memory + offset, size_bytes);
-    else
-        memset(buf, 0, size_bytes);
+        status = LOCKSTEP_OK;
+    }
     pthread_mutex_unlock(&heap_mutex);
-    return LOCKSTEP_OK;
+    return status;
 }
 
 static enum lockstep_status

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/mutex.h"
+#include "vfs/copy_vfs.h"
 #include "vfs/tables.h"
 #include "vfs/wait.h"
 

@@ -47,7 +47,7 @@ of(sqlite3_file *file)
 static bool
 forked(const struct wal_file *w)
 {
-    return w->main->wal.attached && *w->main->fork_guard == 0;
+    return (w->main->wal.attached || w->main->uri.shm != LKS_SHM_NATIVE) && *w->main->fork_guard == 0;
 }
 
 /* ------------------------------------------------------------------------------------------------
@@ -170,6 +170,8 @@ wal_truncate(sqlite3_file *file, sqlite3_int64 size)
     int rc;
     if (forked(w))
         return SQLITE_MISUSE;
+    if (w->main->uri.shm != LKS_SHM_NATIVE && lks_copy_file_has_failed(w->main->real))
+        return SQLITE_IOERR_TRUNCATE; /* others may not know of the reset: shm_copy.h */
     rc = write_kept(w);
     return rc == SQLITE_OK ? w->real->pMethods->xTruncate(w->real, size) : rc;
 }

@@ -7,7 +7,8 @@
  * acquire in walIndexTryHdr()'s barrier (a_read_only_index_is_read); closing the descriptor with the connection
  * (a_stock_connection_of_the_same_process_keeps_its_locks); a checkpointer over the parent
  * (nothing_of_the_index_is_mapped); no acquire after a sleep (commits_while_sqlite_sleeps_do_not_keep_it_from_a_snapshot), or
- * after a lock was given up for a header (a_round_that_was_lost_is_followed_by_one_with_a_header_of_then).
+ * after a lock was given up for a header (a_round_that_was_lost_is_followed_by_one_with_a_header_of_then); a count of
+ * rounds that one lost for its mark sets back (after_the_last_round_the_thread_leads_to_no_file).
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -15,7 +16,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "vfs/copy_file.h"
+#include "vfs/copy_vfs.h"
 #include "vfs/probe_vfs.h"
 #include "vfs/shm_file.h"
 #include "vfs/vfstest.h"
@@ -374,9 +375,61 @@ START_TEST(what_was_written_in_exclusive_locking_mode_is_published)
     check_text(must(db, "pragma locking_mode = normal; select group_concat(v) from t"), "normal\n1,2,4");
     peer_start(&peer);
     check_text(peer_ask(&peer, "open 0 file:a.db"), "");
+    must(db, "begin immediate"); /* so that a header of two could not be built anew */
     check_text(peer_ask(&peer, "sql 0 select group_concat(v) from t"), "1,2,4");
+    must(db, "rollback");
     check_text(peer_ask(&peer, "sql 0 insert into t(v) values(5); pragma integrity_check"), "ok");
     check_text(must(db, "select group_concat(v) from t"), "1,2,4,5");
+    peer_exit(&peer);
+    close_db(db);
+}
+END_TEST
+
+/* EXCLUSIVE is older than the mapping: by hand, for SQLite has its index on the heap then. */
+START_TEST(who_maps_under_exclusive_writes_hash_words)
+{
+    sqlite3_vfs *vfs = lks_copy_vfs(LKS_SHM_COPY);
+    sqlite3_filename name = sqlite3_create_filename("a.db", "a.db-journal", "a.db-wal", 0, NULL);
+    sqlite3_file *file = calloc(1, (size_t)vfs->szOsFile);
+    void volatile *memory = NULL;
+    uint32_t *words, page = 77;
+    ck_assert_int_eq(vfs->xOpen(vfs, name, file, SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL),
+                     SQLITE_OK);
+    ck_assert_int_eq(file->pMethods->xLock(file, SQLITE_LOCK_SHARED), SQLITE_OK);
+    ck_assert_int_eq(file->pMethods->xLock(file, SQLITE_LOCK_EXCLUSIVE), SQLITE_OK);
+    ck_assert_int_eq(file->pMethods->xShmMap(file, 0, 32768, 1, &memory), SQLITE_OK);
+    words = (uint32_t *)memory;
+    words[34] = page;             /* of frame 1 */
+    words[4] = words[16] = 1;     /* the last frame */
+    ck_assert_int_eq(file->pMethods->xUnlock(file, SQLITE_LOCK_SHARED), SQLITE_OK);
+    ck_assert_uint_eq(word_of_index(4), 1);
+    ck_assert_uint_eq(word_of_index(34), page);
+    ck_assert_int_eq(file->pMethods->xShmUnmap(file, 1), SQLITE_OK);
+    ck_assert_int_eq(file->pMethods->xUnlock(file, SQLITE_LOCK_NONE), SQLITE_OK);
+    ck_assert_int_eq(file->pMethods->xClose(file), SQLITE_OK);
+    free(file);
+    sqlite3_free_filename(name);
+}
+END_TEST
+
+/* Of a damaged index all is built anew, also what lies before the region that the header has. */
+START_TEST(what_is_recovered_is_published_from_the_first_region_on)
+{
+    static const unsigned char garbage[20000];
+    const uint32_t other = 0x12345678;
+    struct peer peer;
+    sqlite3 *db;
+    peer_start(&peer);
+    check_text(peer_ask(&peer, "open 0 file:a.db"), "");
+    check_text(peer_ask(&peer, "sql 0 pragma journal_mode = wal; create table t(k integer primary key, v, pad)"), "wal");
+    check_text(peer_ask(&peer, "sql 0 pragma wal_autocheckpoint = 0"), "0");
+    check_text(peer_ask(&peer, "sql 0 " ROWS "insert into t(v, pad) select 1, zeroblob(3000) from c", 4200), "");
+    ck_assert_int_gt(file_size("a.db-shm"), 32768);
+    write_file("a.db-shm", 136, garbage, sizeof garbage);
+    write_file("a.db-shm", 4 * 12, &other, sizeof other); /* copy 2 */
+    db = open_bare();
+    check_text(must(db, "select count(*) from t"), "4200");
+    check_text(peer_ask(&peer, "sql 0 select count(*) from t; pragma integrity_check"), "4200\nok");
     peer_exit(&peer);
     close_db(db);
 }
@@ -541,6 +594,36 @@ START_TEST(a_round_that_was_lost_is_followed_by_one_with_a_header_of_then)
 }
 END_TEST
 
+/* Every round finds another mark than SQLite set; the last ones another header, too. */
+static void
+take_the_marks_away(void)
+{
+    uint32_t mark = 1, reader;
+    for (reader = 1; reader < 5; reader++)
+        write_file("a.db-shm", 4 * (25 + reader), &mark, sizeof mark);
+    if (++sleeps > 97)
+        commit_of_other();
+}
+
+static void
+no_sleep(void)
+{
+}
+
+/* SQLite gives up.  Then its thread may sleep for another file, and another thread close this one. */
+START_TEST(after_the_last_round_the_thread_leads_to_no_file)
+{
+    sqlite3 *db = open_beside_other(_i != 0);
+    probe_instead_of_sleeps(no_sleep);
+    probe_before_snapshots(take_the_marks_away);
+    ck_assert_int_eq(code(db, "select v from t"), SQLITE_PROTOCOL);
+    ck_assert_uint_ge(sleeps, 100);
+    ck_assert_ptr_null(lks_copy_round_slept());
+    probe_before_snapshots(NULL);
+    close_both(db);
+}
+END_TEST
+
 static Suite *
 make_suite(void)
 {
@@ -559,12 +642,15 @@ make_suite(void)
     tcase_add_test(with, a_stock_connection_of_the_same_process_keeps_its_locks);
     tcase_add_test(with, descriptors_do_not_pile_up);
     tcase_add_test(with, what_was_written_in_exclusive_locking_mode_is_published);
+    tcase_add_test(with, who_maps_under_exclusive_writes_hash_words);
+    tcase_add_test(with, what_is_recovered_is_published_from_the_first_region_on);
     tcase_add_test(with, the_journal_mode_may_be_switched);
     tcase_add_test(with, savepoints_and_rollbacks_leave_what_stock_sqlite_leaves);
     tcase_add_test(with, a_read_only_index_is_read);
     tcase_add_test(with, another_vfs_below_is_refused);
     tcase_add_loop_test(with, commits_while_sqlite_sleeps_do_not_keep_it_from_a_snapshot, 0, 2);
     tcase_add_loop_test(with, a_round_that_was_lost_is_followed_by_one_with_a_header_of_then, 0, 2);
+    tcase_add_loop_test(with, after_the_last_round_the_thread_leads_to_no_file, 0, 2);
     return suite;
 }
 
