@@ -289,13 +289,13 @@ close_database(void)
 }
 
 /* In place of libc's, also for the SQLite library: fails as a broken disk does. */
-static _Atomic int sync_failures;
+static _Atomic int syncs_good, sync_failures;
 int fdatasync(int fd);
 
 int
 fdatasync(int fd)
 {
-    if (sync_failures > 0) {
+    if (sync_failures > 0 && syncs_good-- <= 0) {
         sync_failures--;
         errno = EIO;
         return -1;
@@ -379,6 +379,8 @@ obey(void)
     if (is_order("halt", &a))
         return arm_halt(a);
     if (is_order("failsync", &a)) {
+        const char *after = strchr(a, ' ');
+        syncs_good = after != NULL ? atoi(after) : 0;
         sync_failures = atoi(a);
         return 0;
     }

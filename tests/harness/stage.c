@@ -137,21 +137,28 @@ stage_audit(const struct stage *stage, struct actor *actor, const char *when)
 }
 
 void
-stage_left_clean(const struct stage *stage, const char *when)
+stage_nothing_beside(const struct stage *stage, const char *other, const char *when)
 {
     DIR *folder = opendir(stage->folder);
     struct dirent *entry;
+    ck_assert_ptr_nonnull(folder);
+    while ((entry = readdir(folder)) != NULL)
+        ck_assert_msg(!is_entry(entry) || strcmp(entry->d_name, "books.db") == 0 ||
+                          (other != NULL && strcmp(entry->d_name, other) == 0),
+                      "%s: %s is left behind", when, entry->d_name);
+    closedir(folder);
+}
+
+void
+stage_left_clean(const struct stage *stage, const char *when)
+{
     struct books books;
     char words[200];
     sqlite3 *db;
     size_t known = ledger_drain(stage->ledger);
     int rc;
 
-    ck_assert_ptr_nonnull(folder);
-    while ((entry = readdir(folder)) != NULL)
-        ck_assert_msg(!is_entry(entry) || strcmp(entry->d_name, "books.db") == 0,
-                      "%s: %s is left behind", when, entry->d_name);
-    closedir(folder);
+    stage_nothing_beside(stage, NULL, when);
     db = stage_stock(stage, 0);
     rc = books_read(db, &books);
     ck_assert_msg(rc == SQLITE_OK, "%s: stock SQLite reads: %s", when, books.wrong);

@@ -43,6 +43,8 @@ bool stage_stock_writes(const struct stage *stage, const char *when);
 /* The actor's books are right, it sees every acknowledged commit, and integrity_check says ok. */
 void stage_audit(const struct stage *stage, struct actor *actor, const char *when);
 
+/* In the folder is the database and nothing else, but for `other`; NULL: no other. */
+void stage_nothing_beside(const struct stage *stage, const char *other, const char *when);
 /* All have closed: nothing is left beside the database, and stock SQLite finds every commit in it. */
 void stage_left_clean(const struct stage *stage, const char *when);
 

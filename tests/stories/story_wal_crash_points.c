@@ -15,13 +15,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
 
+#include "harness/points.h"
 #include "harness/stage.h"
 
-#define LANES 4
 #define VICTIM_COMMITS 400
 
 enum after { SURVIVED, REOPENED, STOCK_FIRST };
@@ -348,40 +346,15 @@ reach(const char *point, unsigned nth, enum after after)
  * The tests: one a crash point
  * --------------------------------------------------------------------------------------------- */
 
-static char points_text[16384];
-static const char *points[512];
-static int point_count;
-
-static void
-list_points(void)
+static bool
+is_of_wal_mode(const char *point)
 {
-    const char *only = getenv("LKS_POINT");
-    char command[640];
-    char *word;
-    FILE *actor;
-    size_t got;
-    snprintf(command, sizeof command, "echo points | '%s' 0 3>/dev/null", actor_program());
-    actor = popen(command, "r");
-    got = actor != NULL ? fread(points_text, 1, sizeof points_text - 1, actor) : 0;
-    points_text[got] = '\0';
-    if (actor == NULL || pclose(actor) != 0)
-        return;
-    word = strchr(points_text, '\n');
-    if (word == NULL)
-        return;
-    word = strtok(word + 1, " \n");
-    if (word == NULL || strcmp(word, "0") != 0) {
-        point_count = -1;
-        return;
-    }
-    while ((word = strtok(NULL, " \n")) != NULL)
-        if (first_scene(word) != NULL && (only == NULL || strcmp(only, word) == 0))
-            points[point_count++] = word;
+    return first_scene(point) != NULL;
 }
 
 START_TEST(a_death_at_every_crash_point_of_wal_mode_loses_no_commit)
 {
-    const char *point = points[_i];
+    const char *point = points_name(_i);
     unsigned nth, last = getenv("LKS_SOAK") != NULL ? 6 : 1;
     for (nth = 1; nth <= last; nth++)
         for (enum after after = SURVIVED; after <= STOCK_FIRST; after++) {
@@ -391,48 +364,14 @@ START_TEST(a_death_at_every_crash_point_of_wal_mode_loses_no_commit)
 }
 END_TEST
 
-static int
-run_lane(int lane)
+static void
+add(TCase *tcase, int n)
 {
-    Suite *suite = suite_create("story_wal_crash_points");
-    TCase *tcase = tcase_create("crash points");
-    SRunner *runner;
-    int failed, n = 0, i;
-    for (i = lane; i < point_count; i += LANES)
-        points[n++] = points[i];
-    tcase_set_timeout(tcase, getenv("LKS_SOAK") != NULL ? 600 : 60);
     tcase_add_loop_test(tcase, a_death_at_every_crash_point_of_wal_mode_loses_no_commit, 0, n);
-    suite_add_tcase(suite, tcase);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 int
 main(void)
 {
-    int result = EXIT_SUCCESS, lane, status;
-    list_points();
-    if (point_count == 0) {
-        printf("%s does not tell its crash points\n", actor_program());
-        return EXIT_FAILURE;
-    }
-    if (point_count < 0) {
-        puts("no crash points in this build; configure with --enable-debug");
-        return 77;
-    }
-    fflush(stdout);
-    for (lane = 0; lane < LANES && lane < point_count; lane++) {
-        pid_t child = fork();
-        if (child == 0)
-            exit(run_lane(lane));
-        if (child < 0)
-            result = EXIT_FAILURE;
-    }
-    while (wait(&status) > 0)
-        if (!WIFEXITED(status) || WEXITSTATUS(status) != EXIT_SUCCESS)
-            result = EXIT_FAILURE;
-    return result;
+    return points_main("story_wal_crash_points", add, is_of_wal_mode, getenv("LKS_SOAK") != NULL ? 600 : 60);
 }
