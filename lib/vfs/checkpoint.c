@@ -240,6 +240,9 @@ sleep_beside_worker(struct checkpointer *c)
     if (due != UINT64_MAX)
         lks_a32_set_relaxed(&c->idle, 0);
     end = due != UINT64_MAX ? due : lks_clock_ns() + IDLE_NS;
+    /* Under the mutex: who wakes it finds it asleep. */
+    if (due == UINT64_MAX)
+        LKS_CRASH_POINT("checkpoint:idle");
     if (!c->stop) {
         struct timespec t = {.tv_sec = (time_t)(end / 1000000000ull), .tv_nsec = (long)(end % 1000000000ull)};
         pthread_cond_timedwait(&c->wake, &c->mutex.mutex, &t);

@@ -3,6 +3,7 @@
 #include <check.h>
 #include <dirent.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -186,4 +187,20 @@ stage_worker(const struct stage *stage)
     if (fd >= 0)
         close(fd);
     return pid;
+}
+
+bool
+stage_has_deputy(const struct stage *stage)
+{
+    char path[128];
+    uint32_t deputy = 0;
+    ssize_t got;
+    int fd;
+    snprintf(path, sizeof path, "%s%s", stage->path, LKS_SHM_SUFFIX);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    ck_assert_int_ge(fd, 0);
+    got = pread(fd, &deputy, sizeof deputy, (off_t)offsetof(struct lks_shm, state.deputy));
+    close(fd);
+    ck_assert_int_eq(got, sizeof deputy);
+    return deputy != 0;
 }

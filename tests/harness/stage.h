@@ -50,5 +50,7 @@ void stage_left_clean(const struct stage *stage, const char *when);
 
 /* Who holds WORKER, 0 for nobody. */
 pid_t stage_worker(const struct stage *stage);
+/* Is a process with a thread at work besides that, the deputy, entered in the coordination file? */
+bool stage_has_deputy(const struct stage *stage);
 
 #endif

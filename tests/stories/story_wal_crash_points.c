@@ -225,8 +225,27 @@ beside_stopped_worker(struct scene *s)
     return dead;
 }
 
+/* The worker is another process, and nobody commits: the victim's thread has nothing to do. */
+static bool
+resting(struct scene *s)
+{
+    found(s);
+    s->helper = stage_enter(&s->stage, 2, "&max_lag=20");
+    actor_must(s->helper, "transact a 5");
+    s->victim = stage_enter(&s->stage, 3, "");
+    s->survivor = stage_enter(&s->stage, 4, "");
+    actor_must(s->survivor, "audit");
+    actor_must(s->victim, "audit");
+    arm(s);
+    actor_tell(s->victim, "transact a 1");
+    if (died(s))
+        return true;
+    return actor_answers(s->victim, ACTOR_PATIENCE_MS) && died(s);
+}
+
 static bool (*const scenes[])(struct scene *) = {crowd,       copier,       alone,     lagging,
-                                                 broken_disk, beside_stock, take_over, beside_stopped_worker};
+                                                 broken_disk, beside_stock, take_over, beside_stopped_worker,
+                                                 resting};
 #define SCENES (sizeof scenes / sizeof scenes[0])
 
 static const struct {
@@ -237,6 +256,7 @@ static const struct {
     {"wal:", crowd},           {"groupsync:poisoned", broken_disk}, {"groupsync:", crowd},
     {"checkpoint:late", beside_stopped_worker},
     {"checkpoint:deputy", beside_stopped_worker},
+    {"checkpoint:idle", resting},
     {"checkpoint:sync", lagging}, {"checkpoint:", crowd},    {"queue:returned", beside_stock},    {"queue:taken-over", take_over},
     {"queue:owned", crowd},    {"queue:entered", crowd},            {"client:cleared", alone},
     {"client:entered", alone}, {"attach:reserved", alone},          {"attach:made", alone},
