@@ -76,12 +76,7 @@ leave(unsigned count)
         actor_must(actors[i], "transact m 5");
     }
     ck_assert_uint_eq(look().sync_failed, 0);
-    all_is_there(count, "after there was room");
-    for (unsigned i = 0; i < count; i++) {
-        actor_must(actors[i], "close");
-        actor_finish(actors[i]);
-    }
-    stage_left_clean(&stage, "at the end");
+    stage_retire(&stage, actors, count, "after there was room");
     stage_close(&stage);
     disk_unmount();
 }
@@ -151,10 +146,7 @@ START_TEST(writers_without_a_pause_are_refused_and_lose_nothing)
     for (unsigned i = 0; i < 3; i++)
         actor_tell(actors[i], "transact %c 0", "ffa"[i]);
     for (unsigned i = 0; i < 3; i++) {
-        int code;
-        while (!actor_answers(actors[i], 50))
-            (void)ledger_drain(stage.ledger);
-        code = actor_hear(actors[i]);
+        int code = stage_hear(&stage, actors[i]);
         ck_assert_msg(code == SQLITE_FULL, "actor %u: %d %s", i + 1, code, actor_text(actors[i]));
     }
     all_is_there(3, "all were refused");

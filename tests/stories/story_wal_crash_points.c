@@ -36,17 +36,6 @@ struct scene {
 };
 
 static void
-found(struct scene *s)
-{
-    struct actor *founder = stage_enter(&s->stage, 1, "");
-    actor_must(founder, "exec PRAGMA journal_mode=WAL");
-    actor_must(founder, "make");
-    actor_must(founder, "transact m 10");
-    actor_must(founder, "close");
-    actor_finish(founder);
-}
-
-static void
 arm(struct scene *s)
 {
     actor_must(s->victim, "die %s %u", s->point, s->nth);
@@ -71,7 +60,7 @@ static bool
 crowd_with(struct scene *s, const char *parameters)
 {
     bool dead;
-    found(s);
+    stage_found_wal(&s->stage, "");
     s->victim = stage_enter(&s->stage, 2, parameters);
     actor_must(s->victim, "transact a 5");
     s->survivor = stage_enter(&s->stage, 3, "");
@@ -110,7 +99,7 @@ copier(struct scene *s)
 static bool
 alone(struct scene *s)
 {
-    found(s);
+    stage_found_wal(&s->stage, "");
     s->victim = actor_start(s->stage.ledger, 2);
     arm(s);
     actor_tell(s->victim, "open %s", stage_uri(&s->stage, "&max_lag=20"));
@@ -127,7 +116,7 @@ alone(struct scene *s)
 static bool
 lagging(struct scene *s)
 {
-    found(s);
+    stage_found_wal(&s->stage, "");
     s->victim = stage_enter(&s->stage, 2, "&max_lag=20");
     actor_must(s->victim, "transact a 5");
     arm(s);
@@ -145,7 +134,7 @@ lagging(struct scene *s)
 static bool
 broken_disk(struct scene *s)
 {
-    found(s);
+    stage_found_wal(&s->stage, "");
     s->poisoned = true;
     s->victim = stage_enter(&s->stage, 2, "");
     actor_must(s->victim, "transact f 5");
@@ -161,7 +150,7 @@ beside_stock(struct scene *s)
 {
     sqlite3 *stock;
     bool dead;
-    found(s);
+    stage_found_wal(&s->stage, "");
     s->victim = stage_enter(&s->stage, 2, "");
     s->survivor = stage_enter(&s->stage, 3, "");
     actor_must(s->survivor, "audit");
@@ -183,7 +172,7 @@ static bool
 take_over(struct scene *s)
 {
     struct actor *dead;
-    found(s);
+    stage_found_wal(&s->stage, "");
     s->victim = stage_enter(&s->stage, 2, "");
     s->survivor = stage_enter(&s->stage, 3, "");
     dead = stage_enter(&s->stage, 4, "");
@@ -203,7 +192,7 @@ static bool
 beside_stopped_worker(struct scene *s)
 {
     bool dead;
-    found(s);
+    stage_found_wal(&s->stage, "");
     s->helper = stage_enter(&s->stage, 2, "&max_lag=20");
     actor_must(s->helper, "transact a 5");
     s->victim = stage_enter(&s->stage, 3, "");
@@ -229,7 +218,7 @@ beside_stopped_worker(struct scene *s)
 static bool
 resting(struct scene *s)
 {
-    found(s);
+    stage_found_wal(&s->stage, "");
     s->helper = stage_enter(&s->stage, 2, "&max_lag=20");
     actor_must(s->helper, "transact a 5");
     s->victim = stage_enter(&s->stage, 3, "");
