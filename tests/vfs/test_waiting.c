@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "harness/clock.h"
+#include "vfs/peer.h"
 #include "vfs/vfstest.h"
 
 #define URI(NAME) "file:" NAME "?vfs=lockstep&durability=async"
