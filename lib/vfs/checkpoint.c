@@ -255,6 +255,9 @@ sleep_beside_worker(struct checkpointer *c, uint32_t seen)
     if (due != UINT64_MAX) {
         wait_ns = due > now ? due - now : 0;
         lks_standby_watch(db);
+    } else {
+        /* Its bell is armed: who rings from now on ends its sleep, or keeps it from beginning. */
+        LKS_CRASH_POINT("checkpoint:idle");
     }
     if (wait_ns > 0 && !stopping(c))
         lks_standby_sleep(db, seen, wait_ns);

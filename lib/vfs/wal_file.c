@@ -24,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/crashpoint.h"
 #include "coord/groupsync.h"
 #include "vfs/vfs.h"
 
@@ -200,6 +201,7 @@ wal_sync(sqlite3_file *file, int flags)
             return SQLITE_IOERR_FSYNC;
         if (may_put_off(&f->wal)) {
             f->wal.put_off = true;
+            LKS_CRASH_POINT("wal:put-off");
             return SQLITE_OK;
         }
         rc = lks_groupsync_run(f->db, lks_wal_sync_log, f) == LOCKSTEP_OK ? SQLITE_OK

@@ -18,7 +18,8 @@
  *   seed N                of the random numbers
  *   die POINT N           SIGKILL of itself the Nth time that it passes the crash point
  *   halt POINT N          SIGSTOP of itself instead: actor_halted() waits for that
- *   failsync N            its next N calls of fdatasync() fail
+ *   await POINT           waits until POINT is the crash point that another thread of it has passed last
+ *   failsync N AFTER      N calls of fdatasync() fail, after AFTER good ones; AFTER may be left out
  *   points                the names of all crash points
  *   log                   what the library has logged since the last time
  *   run                   starts a thread in sqlite3async_run()

@@ -19,6 +19,7 @@
 #define CONNECTIONS 8
 #define LEDGER 3
 #define TEXT_BYTES 60000
+#define AWAIT_LOOKS 10000
 
 static sqlite3 *connections[CONNECTIONS];
 static unsigned current, account;
@@ -227,10 +228,14 @@ arm(const char *arguments)
 #ifdef LKS_DEBUG
 static char halt_name[64];
 static _Atomic unsigned halt_left;
+static pthread_t main_thread;
+static const char *_Atomic passed_beside; /* by another thread, last */
 
 static void
-halt_at(const char *name)
+pass(const char *name)
 {
+    if (!pthread_equal(pthread_self(), main_thread))
+        passed_beside = name;
     if (halt_left > 0 && strcmp(name, halt_name) == 0 && --halt_left == 0)
         raise(SIGSTOP);
 }
@@ -244,10 +249,28 @@ arm_halt(const char *arguments)
     if (sscanf(arguments, "%63s %u", halt_name, &nth) != 2)
         return SQLITE_MISUSE;
     halt_left = nth;
-    lks_crash_hook = halt_at;
     return SQLITE_OK;
 #else
     (void)arguments;
+    return SQLITE_NOTFOUND;
+#endif
+}
+
+static int
+await(const char *name)
+{
+#ifdef LKS_DEBUG
+    int looks;
+    for (looks = 0; looks < AWAIT_LOOKS; looks++) {
+        const char *passed = passed_beside;
+        if (passed != NULL && strcmp(passed, name) == 0)
+            return SQLITE_OK;
+        usleep(1000);
+    }
+    append(passed_beside != NULL ? passed_beside : "none");
+    return SQLITE_BUSY;
+#else
+    (void)name;
     return SQLITE_NOTFOUND;
 #endif
 }
@@ -289,13 +312,13 @@ close_database(void)
 }
 
 /* In place of libc's, also for the SQLite library: fails as a broken disk does. */
-static _Atomic int sync_failures;
+static _Atomic int syncs_good, sync_failures;
 int fdatasync(int fd);
 
 int
 fdatasync(int fd)
 {
-    if (sync_failures > 0) {
+    if (sync_failures > 0 && syncs_good-- <= 0) {
         sync_failures--;
         errno = EIO;
         return -1;
@@ -378,7 +401,11 @@ obey(void)
         return arm(a);
     if (is_order("halt", &a))
         return arm_halt(a);
+    if (is_order("await", &a))
+        return await(a);
     if (is_order("failsync", &a)) {
+        const char *after = strchr(a, ' ');
+        syncs_good = after != NULL ? atoi(after) : 0;
         sync_failures = atoi(a);
         return 0;
     }
@@ -404,6 +431,10 @@ main(int argc, char **argv)
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     account = argc > 1 ? (unsigned)atoi(argv[1]) : 0;
     random_state = account * 2654435761u | 1u;
+#ifdef LKS_DEBUG
+    main_thread = pthread_self();
+    lks_crash_hook = pass;
+#endif
     setvbuf(stdin, NULL, _IONBF, 0); /* told_again() looks at the pipe */
     sqlite3_config(SQLITE_CONFIG_LOG, note_log, NULL);
     if (lockstep_initialize(NULL, 0) != SQLITE_OK || sqlite3async_initialize(NULL, 0) != SQLITE_OK)

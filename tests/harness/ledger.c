@@ -6,8 +6,9 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "harness/clock.h"
 
 #define PIPE_BYTES (1 << 20)
 
@@ -96,14 +97,6 @@ ledger_drain(struct ledger *ledger)
     }
     ck_assert(got < 0 && errno == EAGAIN);
     return ledger->count;
-}
-
-static int64_t
-now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
 size_t

@@ -3,12 +3,17 @@
 #include <check.h>
 #include <dirent.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "shm/layout.h"
+
+/* As whom: the books are made by an actor who leaves again. */
+#define FOUNDER 60
 
 void
 stage_open(struct stage *stage)
@@ -40,6 +45,25 @@ stage_close(struct stage *stage)
     ledger_close(stage->ledger);
 }
 
+void
+stage_found_wal(const struct stage *stage, const char *parameters)
+{
+    struct actor *founder = stage_enter(stage, FOUNDER, parameters);
+    actor_must(founder, "exec PRAGMA journal_mode=WAL");
+    actor_must(founder, "make");
+    actor_must(founder, "transact m 10");
+    actor_must(founder, "close");
+    actor_finish(founder);
+}
+
+uint32_t
+stage_seed(int argc, char **argv)
+{
+    const char *given = argc == 3 && strcmp(argv[1], "--seed") == 0 ? argv[2] : getenv("LKS_SEED");
+    return given != NULL ? (uint32_t)strtoul(given, NULL, 10)
+                         : (uint32_t)time(NULL) * 2654435761u ^ (uint32_t)getpid();
+}
+
 const char *
 stage_uri(const struct stage *stage, const char *parameters)
 {
@@ -54,6 +78,57 @@ stage_enter(const struct stage *stage, unsigned account, const char *parameters)
     struct actor *actor = actor_start(stage->ledger, account);
     actor_must(actor, "open %s", stage_uri(stage, parameters));
     return actor;
+}
+
+int
+stage_hear(const struct stage *stage, struct actor *actor)
+{
+    while (!actor_answers(actor, 50))
+        (void)ledger_drain(stage->ledger);
+    return actor_hear(actor);
+}
+
+void
+stage_halt(const struct stage *stage, struct actor **actors, size_t count, const char *when)
+{
+    size_t i;
+    for (i = 0; i < count; i++)
+        actor_tell(actors[i], "use 0");
+    for (i = 0; i < count; i++) {
+        int code = stage_hear(stage, actors[i]);
+        ck_assert_msg(code == 0, "%s: actor %u: %d %s", when, actor_account(actors[i]), code,
+                      actor_text(actors[i]));
+        ck_assert_int_eq(actor_hear(actors[i]), 0);
+    }
+}
+
+void
+stage_let_commit(const struct stage *stage, uint32_t most, uint32_t *random, const char *when)
+{
+    struct timespec instant = {.tv_nsec = books_random(random) % 3000000};
+    size_t goal = ledger_drain(stage->ledger) + 1 + books_random(random) % most;
+    ck_assert_msg(ledger_wait(stage->ledger, goal, ACTOR_PATIENCE_MS) >= goal, "%s: no commits any more", when);
+    nanosleep(&instant, NULL);
+}
+
+void
+stage_leave(const struct stage *stage, struct actor **actors, size_t count, const char *when)
+{
+    size_t i;
+    for (i = 0; i < count; i++) {
+        actor_must(actors[i], "close");
+        actor_finish(actors[i]);
+    }
+    stage_left_clean(stage, when);
+}
+
+void
+stage_retire(const struct stage *stage, struct actor **actors, size_t count, const char *when)
+{
+    size_t i;
+    for (i = 0; i < count; i++)
+        stage_audit(stage, actors[i], when);
+    stage_leave(stage, actors, count, when);
 }
 
 sqlite3 *
@@ -137,21 +212,28 @@ stage_audit(const struct stage *stage, struct actor *actor, const char *when)
 }
 
 void
-stage_left_clean(const struct stage *stage, const char *when)
+stage_nothing_beside(const struct stage *stage, const char *other, const char *when)
 {
     DIR *folder = opendir(stage->folder);
     struct dirent *entry;
+    ck_assert_ptr_nonnull(folder);
+    while ((entry = readdir(folder)) != NULL)
+        ck_assert_msg(!is_entry(entry) || strcmp(entry->d_name, "books.db") == 0 ||
+                          (other != NULL && strcmp(entry->d_name, other) == 0),
+                      "%s: %s is left behind", when, entry->d_name);
+    closedir(folder);
+}
+
+void
+stage_left_clean(const struct stage *stage, const char *when)
+{
     struct books books;
     char words[200];
     sqlite3 *db;
     size_t known = ledger_drain(stage->ledger);
     int rc;
 
-    ck_assert_ptr_nonnull(folder);
-    while ((entry = readdir(folder)) != NULL)
-        ck_assert_msg(!is_entry(entry) || strcmp(entry->d_name, "books.db") == 0,
-                      "%s: %s is left behind", when, entry->d_name);
-    closedir(folder);
+    stage_nothing_beside(stage, NULL, when);
     db = stage_stock(stage, 0);
     rc = books_read(db, &books);
     ck_assert_msg(rc == SQLITE_OK, "%s: stock SQLite reads: %s", when, books.wrong);
@@ -179,4 +261,20 @@ stage_worker(const struct stage *stage)
     if (fd >= 0)
         close(fd);
     return pid;
+}
+
+bool
+stage_has_deputy(const struct stage *stage)
+{
+    char path[128];
+    uint32_t deputy = 0;
+    ssize_t got;
+    int fd;
+    snprintf(path, sizeof path, "%s%s", stage->path, LKS_SHM_SUFFIX);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    ck_assert_int_ge(fd, 0);
+    got = pread(fd, &deputy, sizeof deputy, (off_t)offsetof(struct lks_shm, state.deputy));
+    close(fd);
+    ck_assert_int_eq(got, sizeof deputy);
+    return deputy != 0;
 }

@@ -12,6 +12,7 @@
 
 #define SECTOR 512
 #define MOST (64u << 20)
+#define VOLUMES 2
 
 enum role { DATABASE, LOG, ROLES, OTHER = ROLES };
 
@@ -21,20 +22,28 @@ struct disk {
     size_t old_size, now_size;
 };
 
+struct volume {
+    char names[ROLES][512], image[500];
+    struct disk disks[ROLES];
+    bool header_last; /* of the log: its header was written last */
+    bool lying;
+};
+
 struct cutter_file {
     sqlite3_file base;
     sqlite3_file *real; /* follows */
     enum role role;
+    struct volume *volume; /* NULL with OTHER */
 };
 
 static sqlite3_vfs cutter;
 static sqlite3_vfs *below;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static struct disk disks[ROLES];
-static char log_name[512], database_name[500], image_name[500];
+static struct volume volumes[VOLUMES];
+static unsigned volume_count;
 static uint64_t random_state, images;
 static unsigned share;
-static bool cutting, lying, header_last;
+static bool cutting;
 static cutter_check check_image;
 static void *check_arg;
 
@@ -73,20 +82,37 @@ put_together(const struct disk *disk, const char *name, unsigned chance)
 
 /* Holding the mutex. */
 static void
+check(void)
+{
+    images++;
+    if (!check_image(check_arg))
+        cutting = false;
+}
+
+static void
+put_volume(const struct volume *v, unsigned chance_of_database, unsigned chance_of_log)
+{
+    char name[520];
+    snprintf(name, sizeof name, "%s-shm", v->image);
+    unlink(name);
+    put_together(&v->disks[DATABASE], v->image, chance_of_database);
+    snprintf(name, sizeof name, "%s-wal", v->image);
+    put_together(&v->disks[LOG], name, chance_of_log);
+}
+
+/* Holding the mutex. */
+static void
 cut(void)
 {
     static const unsigned chances[] = {0, 300, 700, 1000};
-    char name[520], shm[520];
+    unsigned i;
     if (!cutting)
         return;
-    snprintf(name, sizeof name, "%s-wal", image_name);
-    snprintf(shm, sizeof shm, "%s-shm", image_name);
-    unlink(shm);
-    put_together(&disks[DATABASE], image_name, chances[mix_next(&random_state) % 4]);
-    put_together(&disks[LOG], name, chances[mix_next(&random_state) % 4]);
-    images++;
-    if (!check_image(image_name, check_arg))
-        cutting = false;
+    for (i = 0; i < volume_count; i++) {
+        unsigned of_database = chances[mix_next(&random_state) % 4], of_log = chances[mix_next(&random_state) % 4];
+        put_volume(&volumes[i], of_database, of_log);
+    }
+    check();
 }
 
 static void
@@ -97,9 +123,8 @@ maybe_cut(unsigned per_mille)
 }
 
 static void
-note_write(enum role role, const void *buf, size_t amount, size_t offset)
+note_write(struct disk *disk, const void *buf, size_t amount, size_t offset)
 {
-    struct disk *disk = &disks[role];
     size_t at;
     if (offset + amount > MOST)
         abort();
@@ -112,11 +137,11 @@ note_write(enum role role, const void *buf, size_t amount, size_t offset)
 }
 
 static void
-note_sync(enum role role)
+note_sync(struct volume *v, enum role role)
 {
-    struct disk *disk = &disks[role];
+    struct disk *disk = &v->disks[role];
     maybe_cut(20 * share);
-    if (lying && role == LOG && !header_last)
+    if (v->lying && role == LOG && !v->header_last)
         return;
     memcpy(disk->old, disk->now, disk->now_size);
     memset(disk->dirty, 0, MOST / SECTOR);
@@ -148,9 +173,9 @@ cutter_write(sqlite3_file *file, const void *buf, int amount, sqlite3_int64 offs
     pthread_mutex_lock(&mutex);
     rc = c->real->pMethods->xWrite(c->real, buf, amount, offset);
     if (c->role == LOG)
-        header_last = offset == 0;
+        c->volume->header_last = offset == 0;
     if (rc == SQLITE_OK)
-        note_write(c->role, buf, (size_t)amount, (size_t)offset);
+        note_write(&c->volume->disks[c->role], buf, (size_t)amount, (size_t)offset);
     pthread_mutex_unlock(&mutex);
     return rc;
 }
@@ -163,7 +188,7 @@ cutter_truncate(sqlite3_file *file, sqlite3_int64 size)
     pthread_mutex_lock(&mutex);
     rc = c->real->pMethods->xTruncate(c->real, size);
     if (rc == SQLITE_OK && c->role != OTHER) {
-        struct disk *disk = &disks[c->role];
+        struct disk *disk = &c->volume->disks[c->role];
         /* Done at once: a log that is cut is one that was written back, and the database grows again only by writes. */
         disk->now_size = disk->old_size = (size_t)size;
         memset(disk->now + size, 0, MOST - (size_t)size);
@@ -181,7 +206,7 @@ cutter_sync(sqlite3_file *file, int flags)
     if (c->role == OTHER)
         return SQLITE_OK;
     pthread_mutex_lock(&mutex);
-    note_sync(c->role);
+    note_sync(c->volume, c->role);
     pthread_mutex_unlock(&mutex);
     return SQLITE_OK;
 }
@@ -274,6 +299,21 @@ static const sqlite3_io_methods cutter_methods = {
     .xShmUnmap = cutter_shm_unmap,
 };
 
+/* NULL: it is none of ours. */
+static struct volume *
+find(const char *name, enum role *out_role)
+{
+    unsigned i, role;
+    for (i = 0; i < volume_count && name != NULL; i++)
+        for (role = 0; role < ROLES; role++)
+            if (strcmp(name, volumes[i].names[role]) == 0) {
+                *out_role = (enum role)role;
+                return &volumes[i];
+            }
+    *out_role = OTHER;
+    return NULL;
+}
+
 static int
 cutter_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags, int *out_flags)
 {
@@ -282,10 +322,7 @@ cutter_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags, i
     (void)vfs;
     c->real = (sqlite3_file *)(c + 1);
     c->real->pMethods = NULL;
-    c->role = name == NULL                      ? OTHER
-              : strcmp(name, database_name) == 0 ? DATABASE
-              : strcmp(name, log_name) == 0      ? LOG
-                                                 : OTHER;
+    c->volume = find(name, &c->role);
     rc = below->xOpen(below, name, c->real, flags, out_flags);
     file->pMethods = c->real->pMethods != NULL ? &cutter_methods : NULL;
     return rc;
@@ -294,13 +331,15 @@ cutter_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags, i
 static int
 cutter_delete(sqlite3_vfs *vfs, const char *name, int sync_dir)
 {
+    enum role role;
+    struct volume *v = find(name, &role);
     int rc;
     (void)vfs;
     pthread_mutex_lock(&mutex);
     rc = below->xDelete(below, name, sync_dir);
-    if (rc == SQLITE_OK && strcmp(name, log_name) == 0) {
-        memset(disks[LOG].dirty, 0, MOST / SECTOR);
-        disks[LOG].now_size = disks[LOG].old_size = 0;
+    if (rc == SQLITE_OK && role == LOG) {
+        memset(v->disks[LOG].dirty, 0, MOST / SECTOR);
+        v->disks[LOG].now_size = v->disks[LOG].old_size = 0;
     }
     pthread_mutex_unlock(&mutex);
     return rc;
@@ -323,7 +362,6 @@ cutter_full_pathname(sqlite3_vfs *vfs, const char *name, int n, char *out)
 void
 cutter_register(void)
 {
-    int i;
     below = sqlite3_vfs_find("unix");
     cutter = *below;
     cutter.zName = "cutter";
@@ -333,34 +371,47 @@ cutter_register(void)
     cutter.xDelete = cutter_delete;
     cutter.xAccess = cutter_access;
     cutter.xFullPathname = cutter_full_pathname;
-    for (i = 0; i < ROLES; i++) {
-        disks[i].old = calloc(1, MOST);
-        disks[i].now = calloc(1, MOST);
-        disks[i].dirty = calloc(1, MOST / SECTOR);
-        if (disks[i].old == NULL || disks[i].now == NULL || disks[i].dirty == NULL)
-            abort();
-    }
     sqlite3_vfs_register(&cutter, 0);
 }
 
-void
-cutter_start(const char *database, const char *image, uint64_t seed, unsigned per_mille, cutter_check check,
-             void *arg)
+unsigned
+cutter_add(const char *database, const char *image)
 {
-    snprintf(database_name, sizeof database_name, "%s", database);
-    snprintf(log_name, sizeof log_name, "%s-wal", database);
-    snprintf(image_name, sizeof image_name, "%s", image);
-    random_state = seed;
-    share = per_mille;
-    check_image = check;
-    check_arg = arg;
-    cutting = true;
+    struct volume *v = &volumes[volume_count];
+    int i;
+    if (volume_count == VOLUMES)
+        abort();
+    snprintf(v->names[DATABASE], sizeof v->names[DATABASE], "%s", database);
+    snprintf(v->names[LOG], sizeof v->names[LOG], "%s-wal", database);
+    snprintf(v->image, sizeof v->image, "%s", image);
+    for (i = 0; i < ROLES; i++) {
+        v->disks[i].old = calloc(1, MOST);
+        v->disks[i].now = calloc(1, MOST);
+        v->disks[i].dirty = calloc(1, MOST / SECTOR);
+        if (v->disks[i].old == NULL || v->disks[i].now == NULL || v->disks[i].dirty == NULL)
+            abort();
+    }
+    return volume_count++;
 }
 
 void
-cutter_lie(bool lie)
+cutter_start(uint64_t seed, unsigned per_mille, cutter_check check_it, void *arg)
 {
-    lying = lie;
+    pthread_mutex_lock(&mutex);
+    random_state = seed;
+    share = per_mille;
+    check_image = check_it;
+    check_arg = arg;
+    cutting = true;
+    pthread_mutex_unlock(&mutex);
+}
+
+void
+cutter_lie(unsigned database)
+{
+    pthread_mutex_lock(&mutex);
+    volumes[database].lying = true;
+    pthread_mutex_unlock(&mutex);
 }
 
 void
@@ -382,5 +433,19 @@ cutter_note(void (*note)(void *arg), void *arg)
 {
     pthread_mutex_lock(&mutex);
     note(arg);
+    pthread_mutex_unlock(&mutex);
+}
+
+void
+cutter_note_and_cut(void (*note)(void *arg), void *arg)
+{
+    unsigned i;
+    pthread_mutex_lock(&mutex);
+    note(arg);
+    if (cutting) {
+        for (i = 0; i < volume_count; i++)
+            put_volume(&volumes[i], 0, 0);
+        check();
+    }
     pthread_mutex_unlock(&mutex);
 }

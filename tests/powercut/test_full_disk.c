@@ -9,98 +9,26 @@
  */
 #include <check.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <lockstep/lockstep.h>
-#include <sched.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
-#include <sys/statvfs.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
+#include "harness/disk.h"
 #include "powercut/history.h"
 #include "powercut/scratch.h"
-
-#define DISK "size=24m"
-
-/* A namespace of our own, as root or as anybody where that is allowed. */
-static bool
-isolate(void)
-{
-    if (unshare(CLONE_NEWNS) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0)
-        return false;
-    return mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
-}
-
-static bool
-mount_disk(void)
-{
-    return mkdir("disk", 0777) == 0 && mount("none", scratch_path("disk"), "tmpfs", 0, DISK) == 0;
-}
-
-static bool
-is_possible(void)
-{
-    int status;
-    pid_t pid = fork();
-    if (pid == 0) {
-        bool good;
-        if (!isolate())
-            _exit(1);
-        scratch_enter();
-        good = mount_disk();
-        if (good)
-            umount2(scratch_path("disk"), MNT_DETACH);
-        scratch_leave();
-        _exit(good ? 0 : 1);
-    }
-    return waitpid(pid, &status, 0) == pid && status == 0;
-}
 
 static void
 enter(void)
 {
-    ck_assert(isolate());
     scratch_enter();
-    ck_assert(mount_disk());
+    disk_mount(scratch_path("disk"));
     ck_assert_int_eq(lockstep_initialize(NULL, 0), SQLITE_OK);
 }
 
 static void
 leave(void)
 {
-    umount2(scratch_path("disk"), MNT_DETACH);
+    disk_unmount();
     scratch_leave();
-}
-
-static unsigned long
-free_bytes(void)
-{
-    struct statvfs disk;
-    ck_assert_int_eq(statvfs(scratch_path("disk"), &disk), 0);
-    return disk.f_bfree * disk.f_bsize;
-}
-
-/* Takes all of the disk but `left`. */
-static void
-fill(unsigned long left)
-{
-    int fd = open(scratch_path("disk/filler"), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-    unsigned long room = free_bytes();
-    ck_assert_int_ge(fd, 0);
-    ck_assert_uint_gt(room, left);
-    ck_assert_int_eq(posix_fallocate(fd, 0, (off_t)(room - left)), 0);
-    close(fd);
-    ck_assert_uint_le(free_bytes(), left);
-}
-
-static void
-make_space(void)
-{
-    ck_assert_int_eq(unlink(scratch_path("disk/filler")), 0);
 }
 
 static int
@@ -146,14 +74,14 @@ START_TEST(a_store_that_cannot_grow_refuses_the_transaction)
     sqlite3 *db = make_database("durability=async");
     int64_t n = 0;
     int round;
-    fill(200000);
+    disk_fill(200000);
     for (round = 0; round < 3; round++)
         ck_assert_int_eq(run(db, "insert into bulk values(randomblob(3000000))"), SQLITE_FULL);
     ck_assert_int_eq(sqlite3_get_autocommit(db), 1);
     must_be(db, 0);
     /* A small one finds room in what the store has. */
     ck_assert_int_eq(history_commit(db, &n), SQLITE_OK);
-    make_space();
+    disk_make_space();
     ck_assert_int_eq(run(db, "insert into bulk values(randomblob(3000000)); delete from bulk"), SQLITE_OK);
     ck_assert_int_eq(history_commit(db, &n), SQLITE_OK);
     ck_assert_int_eq(lockstep_flush(db), SQLITE_OK);
@@ -168,7 +96,7 @@ START_TEST(commits_wait_for_space_on_the_disk)
     sqlite3 *db = make_database("max_lag=5"), *async = scratch_open("disk/a.db", "durability=async");
     struct lockstep_db_info info;
     int64_t n = 0, i;
-    fill(0);
+    disk_fill(0);
     for (i = 1; i <= 20; i++)
         ck_assert_int_eq(history_commit(async, &n), SQLITE_OK);
     ck_assert_int_eq(history_commit(db, &n), SQLITE_FULL);
@@ -176,7 +104,7 @@ START_TEST(commits_wait_for_space_on_the_disk)
     ck_assert_int_eq(lockstep_status(db, &info), SQLITE_OK);
     ck_assert_int_eq(info.last_error, ENOSPC);
     must_be(db, 21);
-    make_space();
+    disk_make_space();
     if (lockstep_flush(db) != SQLITE_OK) /* a batch that had begun before */
         ck_assert_int_eq(lockstep_flush(db), SQLITE_OK);
     ck_assert_int_eq(history_commit(db, &n), SQLITE_OK);
@@ -198,7 +126,7 @@ START_TEST(a_log_that_cannot_grow_refuses_the_transaction)
     ck_assert_int_eq(run(db, "create table bulk(v)"), SQLITE_OK);
     other = scratch_open("disk/a.db", "");
     must_be(other, 0);
-    fill(200000);
+    disk_fill(200000);
     for (round = 0; round < 3; round++) {
         ck_assert_int_eq(run(db, "insert into bulk values(randomblob(3000000))"), SQLITE_FULL);
         ck_assert_int_eq(sqlite3_get_autocommit(db), 1);
@@ -212,7 +140,7 @@ START_TEST(a_log_that_cannot_grow_refuses_the_transaction)
         ck_assert_int_eq(run(db, "rollback"), SQLITE_OK);
     must_be(db, newest);
     must_be(other, newest);
-    make_space();
+    disk_make_space();
     ck_assert_int_eq(history_commit(other, &n), SQLITE_OK);
     ck_assert_int_eq(history_commit(db, &n), SQLITE_OK);
     ck_assert_int_eq(n, newest + 2);
@@ -227,10 +155,10 @@ START_TEST(a_full_disk_has_no_room_to_connect)
     sqlite3 *db = make_database("");
     int64_t n = 0;
     ck_assert_int_eq(sqlite3_close(db), SQLITE_OK);
-    fill(20000);
+    disk_fill(20000);
     db = scratch_open("disk/a.db", "");
     ck_assert_int_eq(history_commit(db, &n), SQLITE_FULL);
-    make_space();
+    disk_make_space();
     ck_assert_int_eq(history_commit(db, &n), SQLITE_OK);
     ck_assert_int_eq(sqlite3_close(db), SQLITE_OK);
     must_be_in_the_file(1);
@@ -244,7 +172,7 @@ main(void)
     TCase *tcase = tcase_create("full disk");
     SRunner *runner;
     int failed;
-    if (!is_possible()) {
+    if (!disk_is_possible()) {
         printf("skipped: a tmpfs cannot be mounted here\n");
         return 77;
     }

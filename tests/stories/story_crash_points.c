@@ -25,15 +25,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
+#include "harness/points.h"
 #include "harness/stage.h"
 #include "shm/layout.h"
 
 #define LIMIT "&store_limit=1048576"
 #define VICTIM_COMMITS 250
-#define LANES 4
 
 enum after { SURVIVED, REOPENED, STOCK_FIRST };
 static const char *const after_names[] = {"survivor", "reopen", "stock first"};
@@ -508,13 +507,9 @@ reach(const char *point, unsigned nth, enum after after)
  * The tests: one a crash point
  * --------------------------------------------------------------------------------------------- */
 
-static char points_text[16384];
-static const char *points[512];
-static int point_count;
-
 /* Those of WAL mode, and those that only coord.h leads to (story_blocks.c, tests/api), are passed through by other tests. */
 static bool
-is_elsewhere(const char *point)
+is_here(const char *point)
 {
     static const char *const prefixes[] = {"wal:", "groupsync:", "checkpoint:", "queue:returned", "blocklist:",
                                            "work:", "share:", "private:", "shorten:", "meta:", "shm:",
@@ -522,42 +517,13 @@ is_elsewhere(const char *point)
     size_t i;
     for (i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++)
         if (strncmp(point, prefixes[i], strlen(prefixes[i])) == 0)
-            return true;
-    return false;
-}
-
-/* By the actor, for it has the whole library in it; there is no test yet that could use one. */
-static void
-list_points(void)
-{
-    const char *only = getenv("LKS_POINT");
-    char command[640];
-    char *word;
-    FILE *actor;
-    size_t got;
-    snprintf(command, sizeof command, "echo points | '%s' 0 3>/dev/null", actor_program());
-    actor = popen(command, "r");
-    got = actor != NULL ? fread(points_text, 1, sizeof points_text - 1, actor) : 0;
-    points_text[got] = '\0';
-    if (actor == NULL || pclose(actor) != 0)
-        return;
-    /* Two answers: to its start, and to the order. */
-    word = strchr(points_text, '\n');
-    if (word == NULL)
-        return;
-    word = strtok(word + 1, " \n");
-    if (word == NULL || strcmp(word, "0") != 0) {
-        point_count = -1;
-        return;
-    }
-    while ((word = strtok(NULL, " \n")) != NULL)
-        if ((only == NULL || strcmp(only, word) == 0) && !is_elsewhere(word))
-            points[point_count++] = word;
+            return false;
+    return true;
 }
 
 START_TEST(a_death_at_every_crash_point_loses_no_commit)
 {
-    const char *point = points[_i];
+    const char *point = points_name(_i);
     unsigned nth, last = getenv("LKS_SOAK") != NULL ? 6 : 1;
     for (nth = 1; nth <= last; nth++)
         for (enum after after = SURVIVED; after <= STOCK_FIRST; after++) {
@@ -568,49 +534,14 @@ START_TEST(a_death_at_every_crash_point_loses_no_commit)
 }
 END_TEST
 
-/* Every LANES-th point.  They wait for disks and each other most of the time, so several lanes run at once. */
-static int
-run_lane(int lane)
+static void
+add(TCase *tcase, int n)
 {
-    Suite *suite = suite_create("story_crash_points");
-    TCase *tcase = tcase_create("crash points");
-    SRunner *runner;
-    int failed, n = 0, i;
-    for (i = lane; i < point_count; i += LANES)
-        points[n++] = points[i];
-    tcase_set_timeout(tcase, getenv("LKS_SOAK") != NULL ? 600 : 60);
     tcase_add_loop_test(tcase, a_death_at_every_crash_point_loses_no_commit, 0, n);
-    suite_add_tcase(suite, tcase);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 int
 main(void)
 {
-    int result = EXIT_SUCCESS, lane, status;
-    list_points();
-    if (point_count == 0) {
-        printf("%s does not tell its crash points\n", actor_program());
-        return EXIT_FAILURE;
-    }
-    if (point_count < 0) {
-        puts("no crash points in this build; configure with --enable-debug");
-        return 77;
-    }
-    fflush(stdout);
-    for (lane = 0; lane < LANES && lane < point_count; lane++) {
-        pid_t child = fork();
-        if (child == 0)
-            exit(run_lane(lane));
-        if (child < 0)
-            result = EXIT_FAILURE;
-    }
-    while (wait(&status) > 0)
-        if (!WIFEXITED(status) || WEXITSTATUS(status) != EXIT_SUCCESS)
-            result = EXIT_FAILURE;
-    return result;
+    return points_main("story_crash_points", add, is_here, getenv("LKS_SOAK") != NULL ? 600 : 60);
 }

@@ -15,9 +15,6 @@
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "harness/stage.h"
 
@@ -87,15 +84,9 @@ choose_victim(struct load *load)
 static void
 kill_one(struct load *load)
 {
-    struct timespec instant = {.tv_nsec = books_random(&load->random) % 3000000};
-    size_t now = ledger_drain(load->stage.ledger);
-    size_t more = 1 + books_random(&load->random) % 20;
     unsigned victim;
     snprintf(load->when, sizeof load->when, "kill %u", load->kills + 1);
-    ck_assert_msg(ledger_wait(load->stage.ledger, now + more, ACTOR_PATIENCE_MS) >= now + more,
-                  "%s: no commits any more", load->when);
-    /* Anywhere between two commits. */
-    nanosleep(&instant, NULL);
+    stage_let_commit(&load->stage, 20, &load->random, load->when);
     expect_at_work(load);
     victim = choose_victim(load);
     actor_finish(load->actors[victim]);
@@ -105,24 +96,6 @@ kill_one(struct load *load)
         load->stock_reads++;
     enter(load, victim);
     set_to_work(load, victim);
-}
-
-static void
-pause_all(struct load *load)
-{
-    unsigned i;
-    for (i = 0; i < ACTORS; i++)
-        actor_tell(load->actors[i], "use 0");
-    for (i = 0; i < ACTORS; i++) {
-        int code;
-        /* Writers that wait for room in the pipe would never come to an end. */
-        while (!actor_answers(load->actors[i], 50))
-            (void)ledger_drain(load->stage.ledger);
-        code = actor_hear(load->actors[i]);
-        ck_assert_msg(code == 0, "%s: actor %u: %d %s", load->when, i + 1, code,
-                      actor_text(load->actors[i]));
-        ck_assert_int_eq(actor_hear(load->actors[i]), 0);
-    }
 }
 
 static void
@@ -163,14 +136,10 @@ START_TEST(random_kills_lose_no_commit)
         if (round % 3 == 0)
             kill_all(&load);
         else
-            pause_all(&load);
+            stage_halt(&load.stage, load.actors, ACTORS, load.when);
         stage_audit(&load.stage, load.actors[round % ACTORS], load.when);
     }
-    for (i = 0; i < ACTORS; i++) {
-        actor_must(load.actors[i], "close");
-        actor_finish(load.actors[i]);
-    }
-    stage_left_clean(&load.stage, "at the end");
+    stage_retire(&load.stage, load.actors, ACTORS, "at the end");
     printf("%u kills (%u workers, %u readers, all at once %u times), %zu commits acknowledged; stock SQLite "
            "read %u times, wrote %u times\n",
            load.kills, load.worker_kills, load.reader_kills, load.massacres,
@@ -189,9 +158,7 @@ main(int argc, char **argv)
     TCase *tcase = tcase_create("kills");
     SRunner *runner;
     int failed;
-    const char *given = argc == 3 && strcmp(argv[1], "--seed") == 0 ? argv[2] : getenv("LKS_SEED");
-    seed = given != NULL ? (uint32_t)strtoul(given, NULL, 10)
-                         : (uint32_t)time(NULL) * 2654435761u ^ (uint32_t)getpid();
+    seed = stage_seed(argc, argv);
     tcase_set_timeout(tcase, getenv("LKS_SOAK") != NULL ? 3600 : 120);
     tcase_add_test(tcase, random_kills_lose_no_commit);
     suite_add_tcase(suite, tcase);

@@ -13,10 +13,8 @@
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <time.h>
-#include <unistd.h>
 
+#include "harness/clock.h"
 #include "harness/stage.h"
 
 #define ACTORS 16
@@ -34,14 +32,6 @@ static bool doomed[ACTORS]; /* it will die at a crash point */
 static bool have_points = true;
 static unsigned kills, stock_kills, deaths;
 
-static int64_t
-now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 static bool
 is_stock(unsigned i)
 {
@@ -52,19 +42,6 @@ static bool
 watches(unsigned i)
 {
     return i >= ACTORS - 4;
-}
-
-static void
-found(void)
-{
-    struct actor *founder;
-    stage_open(&stage);
-    founder = stage_enter(&stage, 60, OURS);
-    actor_must(founder, "exec PRAGMA journal_mode=WAL");
-    actor_must(founder, "make");
-    actor_must(founder, "transact m 10");
-    actor_must(founder, "close");
-    actor_finish(founder);
 }
 
 static void
@@ -105,14 +82,10 @@ look_around(const char *when, uint32_t *random)
 static void
 kill_one(uint32_t *random)
 {
-    struct timespec instant = {.tv_nsec = books_random(random) % 3000000};
-    size_t now = ledger_drain(stage.ledger), more = 1 + books_random(random) % 60;
     unsigned victim = books_random(random) % ACTORS;
     char when[40];
     snprintf(when, sizeof when, "kill %u", kills + 1);
-    ck_assert_msg(ledger_wait(stage.ledger, now + more, ACTOR_PATIENCE_MS) >= now + more,
-                  "%s: no commits any more", when);
-    nanosleep(&instant, NULL);
+    stage_let_commit(&stage, 60, random, when);
     look_around(when, random);
     actor_finish(fleet[victim]);
     kills++;
@@ -122,25 +95,21 @@ kill_one(uint32_t *random)
     enter(victim, random);
 }
 
+/* Those that were to die at a point, and have not, are replaced by others who only look. */
 static void
 bring_in(void)
 {
+    struct actor *living[ACTORS];
+    size_t n = 0;
     for (unsigned i = 0; i < ACTORS; i++)
         if (!doomed[i])
-            actor_tell(fleet[i], "use 0");
-    for (unsigned i = 0; i < ACTORS; i++) {
-        int code;
+            living[n++] = fleet[i];
+    stage_halt(&stage, living, n, "at the end");
+    for (unsigned i = 0; i < ACTORS; i++)
         if (doomed[i]) {
             actor_finish(fleet[i]);
             fleet[i] = stage_enter(&stage, i + 1, OURS);
-            continue;
         }
-        while (!actor_answers(fleet[i], 50))
-            (void)ledger_drain(stage.ledger);
-        code = actor_hear(fleet[i]);
-        ck_assert_msg(code == 0, "actor %u: %d %s", i + 1, code, actor_text(fleet[i]));
-        ck_assert_int_eq(actor_hear(fleet[i]), 0);
-    }
 }
 
 START_TEST(copying_and_mapping_processes_lose_nothing_in_the_midst_of_kills)
@@ -150,23 +119,18 @@ START_TEST(copying_and_mapping_processes_lose_nothing_in_the_midst_of_kills)
     int64_t end = now_ms() + SOAK_MS;
     printf("seed %u\n", seed);
     fflush(stdout);
-    found();
+    stage_open(&stage);
+    stage_found_wal(&stage, OURS);
     for (unsigned i = 0; i < ACTORS; i++)
         enter(i, &random);
     while (soak ? now_ms() < end : kills < 60)
         kill_one(&random);
     bring_in();
-    for (unsigned i = 0; i < ACTORS; i++)
-        stage_audit(&stage, fleet[i], "at the end");
     printf("%u kills, %u of stock processes; %u deaths in a release; %zu commits acknowledged\n", kills, stock_kills,
            deaths, ledger_drain(stage.ledger));
     ck_assert_uint_gt(stock_kills, 0);
     ck_assert_uint_lt(stock_kills, kills);
-    for (unsigned i = 0; i < ACTORS; i++) {
-        actor_must(fleet[i], "close");
-        actor_finish(fleet[i]);
-    }
-    stage_left_clean(&stage, "at the end");
+    stage_retire(&stage, fleet, ACTORS, "at the end");
     stage_close(&stage);
 }
 END_TEST
@@ -178,9 +142,7 @@ main(int argc, char **argv)
     TCase *tcase = tcase_create("shm=copy");
     SRunner *runner;
     int failed;
-    const char *given = argc == 3 && strcmp(argv[1], "--seed") == 0 ? argv[2] : getenv("LKS_SEED");
-    seed = given != NULL ? (uint32_t)strtoul(given, NULL, 10)
-                         : (uint32_t)time(NULL) * 2654435761u ^ (uint32_t)getpid();
+    seed = stage_seed(argc, argv);
     tcase_set_timeout(tcase, getenv("LKS_SOAK") != NULL ? 3600 : 120);
     tcase_add_test(tcase, copying_and_mapping_processes_lose_nothing_in_the_midst_of_kills);
     suite_add_tcase(suite, tcase);

@@ -12,8 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "harness/clock.h"
 #include "harness/stage.h"
 
 #define WAIT_MS 400
@@ -22,14 +22,6 @@
 
 static struct stage stage;
 static struct actor *stopped, *other, *reader;
-
-static int64_t
-now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 /* The first to connect is the worker. */
 static void

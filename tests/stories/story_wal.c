@@ -9,11 +9,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <lockstep/inspect.h>
 
+#include "harness/clock.h"
 #include "harness/stage.h"
 
 #define STOCK "&vfs=unix"
@@ -22,36 +22,17 @@
 
 static struct stage stage;
 
-static int64_t
-now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 static void
 found(void)
 {
-    struct actor *founder;
     stage_open(&stage);
-    founder = stage_enter(&stage, 60, "");
-    actor_must(founder, "exec PRAGMA journal_mode=WAL");
-    actor_must(founder, "make");
-    actor_must(founder, "transact m 10");
-    actor_must(founder, "close");
-    actor_finish(founder);
+    stage_found_wal(&stage, "");
 }
 
 static void
 retire(struct actor **actors, size_t n)
 {
-    size_t i;
-    for (i = 0; i < n; i++) {
-        actor_must(actors[i], "close");
-        actor_finish(actors[i]);
-    }
-    stage_left_clean(&stage, "at the end");
+    stage_leave(&stage, actors, n, "at the end");
     stage_close(&stage);
 }
 

@@ -15,13 +15,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
 
+#include "harness/points.h"
 #include "harness/stage.h"
 
-#define LANES 4
 #define VICTIM_COMMITS 400
 
 enum after { SURVIVED, REOPENED, STOCK_FIRST };
@@ -36,17 +34,6 @@ struct scene {
     bool poisoned; /* a commit may be visible that was told to have failed */
     char when[120];
 };
-
-static void
-found(struct scene *s)
-{
-    struct actor *founder = stage_enter(&s->stage, 1, "");
-    actor_must(founder, "exec PRAGMA journal_mode=WAL");
-    actor_must(founder, "make");
-    actor_must(founder, "transact m 10");
-    actor_must(founder, "close");
-    actor_finish(founder);
-}
 
 static void
 arm(struct scene *s)
@@ -73,7 +60,7 @@ static bool
 crowd_with(struct scene *s, const char *parameters)
 {
     bool dead;
-    found(s);
+    stage_found_wal(&s->stage, "");
     s->victim = stage_enter(&s->stage, 2, parameters);
     actor_must(s->victim, "transact a 5");
     s->survivor = stage_enter(&s->stage, 3, "");
@@ -112,7 +99,7 @@ copier(struct scene *s)
 static bool
 alone(struct scene *s)
 {
-    found(s);
+    stage_found_wal(&s->stage, "");
     s->victim = actor_start(s->stage.ledger, 2);
     arm(s);
     actor_tell(s->victim, "open %s", stage_uri(&s->stage, "&max_lag=20"));
@@ -129,7 +116,7 @@ alone(struct scene *s)
 static bool
 lagging(struct scene *s)
 {
-    found(s);
+    stage_found_wal(&s->stage, "");
     s->victim = stage_enter(&s->stage, 2, "&max_lag=20");
     actor_must(s->victim, "transact a 5");
     arm(s);
@@ -147,7 +134,7 @@ lagging(struct scene *s)
 static bool
 broken_disk(struct scene *s)
 {
-    found(s);
+    stage_found_wal(&s->stage, "");
     s->poisoned = true;
     s->victim = stage_enter(&s->stage, 2, "");
     actor_must(s->victim, "transact f 5");
@@ -163,7 +150,7 @@ beside_stock(struct scene *s)
 {
     sqlite3 *stock;
     bool dead;
-    found(s);
+    stage_found_wal(&s->stage, "");
     s->victim = stage_enter(&s->stage, 2, "");
     s->survivor = stage_enter(&s->stage, 3, "");
     actor_must(s->survivor, "audit");
@@ -185,7 +172,7 @@ static bool
 take_over(struct scene *s)
 {
     struct actor *dead;
-    found(s);
+    stage_found_wal(&s->stage, "");
     s->victim = stage_enter(&s->stage, 2, "");
     s->survivor = stage_enter(&s->stage, 3, "");
     dead = stage_enter(&s->stage, 4, "");
@@ -205,7 +192,7 @@ static bool
 beside_stopped_worker(struct scene *s)
 {
     bool dead;
-    found(s);
+    stage_found_wal(&s->stage, "");
     s->helper = stage_enter(&s->stage, 2, "&max_lag=20");
     actor_must(s->helper, "transact a 5");
     s->victim = stage_enter(&s->stage, 3, "");
@@ -231,7 +218,7 @@ beside_stopped_worker(struct scene *s)
 static bool
 leave_to_others(struct scene *s)
 {
-    found(s);
+    stage_found_wal(&s->stage, "");
     s->victim = stage_enter(&s->stage, 2, "&max_lag=5000");
     actor_must(s->victim, "transact a 5");
     s->survivor = stage_enter(&s->stage, 3, "");
@@ -241,9 +228,27 @@ leave_to_others(struct scene *s)
     return died(s);
 }
 
+/* The worker is another process, and nobody commits: the victim's thread has nothing to do. */
+static bool
+resting(struct scene *s)
+{
+    stage_found_wal(&s->stage, "");
+    s->helper = stage_enter(&s->stage, 2, "&max_lag=20");
+    actor_must(s->helper, "transact a 5");
+    s->victim = stage_enter(&s->stage, 3, "");
+    s->survivor = stage_enter(&s->stage, 4, "");
+    actor_must(s->survivor, "audit");
+    actor_must(s->victim, "audit");
+    arm(s);
+    actor_tell(s->victim, "transact a 1");
+    if (died(s))
+        return true;
+    return actor_answers(s->victim, ACTOR_PATIENCE_MS) && died(s);
+}
+
 static bool (*const scenes[])(struct scene *) = {crowd,       copier,       alone,     lagging,
                                                  broken_disk, beside_stock, take_over, beside_stopped_worker,
-                                                 leave_to_others};
+                                                 leave_to_others, resting};
 #define SCENES (sizeof scenes / sizeof scenes[0])
 
 static const struct {
@@ -254,6 +259,7 @@ static const struct {
     {"wal:", crowd},           {"groupsync:poisoned", broken_disk}, {"groupsync:", crowd},
     {"checkpoint:late", beside_stopped_worker}, {"checkpoint:standing-by", beside_stopped_worker},
     {"checkpoint:deputy", beside_stopped_worker},
+    {"checkpoint:idle", resting},
     {"checkpoint:sync", lagging}, {"checkpoint:", crowd},    {"queue:returned", beside_stock},    {"queue:taken-over", take_over},
     {"queue:owned", crowd},    {"queue:entered", crowd},            {"client:cleared", alone},
     {"client:entered", alone}, {"attach:reserved", alone},          {"attach:made", alone},
@@ -364,40 +370,15 @@ reach(const char *point, unsigned nth, enum after after)
  * The tests: one a crash point
  * --------------------------------------------------------------------------------------------- */
 
-static char points_text[16384];
-static const char *points[512];
-static int point_count;
-
-static void
-list_points(void)
+static bool
+is_of_wal_mode(const char *point)
 {
-    const char *only = getenv("LKS_POINT");
-    char command[640];
-    char *word;
-    FILE *actor;
-    size_t got;
-    snprintf(command, sizeof command, "echo points | '%s' 0 3>/dev/null", actor_program());
-    actor = popen(command, "r");
-    got = actor != NULL ? fread(points_text, 1, sizeof points_text - 1, actor) : 0;
-    points_text[got] = '\0';
-    if (actor == NULL || pclose(actor) != 0)
-        return;
-    word = strchr(points_text, '\n');
-    if (word == NULL)
-        return;
-    word = strtok(word + 1, " \n");
-    if (word == NULL || strcmp(word, "0") != 0) {
-        point_count = -1;
-        return;
-    }
-    while ((word = strtok(NULL, " \n")) != NULL)
-        if (first_scene(word) != NULL && (only == NULL || strcmp(only, word) == 0))
-            points[point_count++] = word;
+    return first_scene(point) != NULL;
 }
 
 START_TEST(a_death_at_every_crash_point_of_wal_mode_loses_no_commit)
 {
-    const char *point = points[_i];
+    const char *point = points_name(_i);
     unsigned nth, last = getenv("LKS_SOAK") != NULL ? 6 : 1;
     for (nth = 1; nth <= last; nth++)
         for (enum after after = SURVIVED; after <= STOCK_FIRST; after++) {
@@ -407,48 +388,14 @@ START_TEST(a_death_at_every_crash_point_of_wal_mode_loses_no_commit)
 }
 END_TEST
 
-static int
-run_lane(int lane)
+static void
+add(TCase *tcase, int n)
 {
-    Suite *suite = suite_create("story_wal_crash_points");
-    TCase *tcase = tcase_create("crash points");
-    SRunner *runner;
-    int failed, n = 0, i;
-    for (i = lane; i < point_count; i += LANES)
-        points[n++] = points[i];
-    tcase_set_timeout(tcase, getenv("LKS_SOAK") != NULL ? 600 : 60);
     tcase_add_loop_test(tcase, a_death_at_every_crash_point_of_wal_mode_loses_no_commit, 0, n);
-    suite_add_tcase(suite, tcase);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 int
 main(void)
 {
-    int result = EXIT_SUCCESS, lane, status;
-    list_points();
-    if (point_count == 0) {
-        printf("%s does not tell its crash points\n", actor_program());
-        return EXIT_FAILURE;
-    }
-    if (point_count < 0) {
-        puts("no crash points in this build; configure with --enable-debug");
-        return 77;
-    }
-    fflush(stdout);
-    for (lane = 0; lane < LANES && lane < point_count; lane++) {
-        pid_t child = fork();
-        if (child == 0)
-            exit(run_lane(lane));
-        if (child < 0)
-            result = EXIT_FAILURE;
-    }
-    while (wait(&status) > 0)
-        if (!WIFEXITED(status) || WEXITSTATUS(status) != EXIT_SUCCESS)
-            result = EXIT_FAILURE;
-    return result;
+    return points_main("story_wal_crash_points", add, is_of_wal_mode, getenv("LKS_SOAK") != NULL ? 600 : 60);
 }

@@ -20,10 +20,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
 
+#include "harness/clock.h"
 #include "harness/stage.h"
 
 #define STOCK "&vfs=unix"
@@ -67,14 +66,6 @@ static uint32_t
 roll(uint32_t sides)
 {
     return books_random(&dice) % sides;
-}
-
-static int64_t
-now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
 static void
@@ -228,28 +219,13 @@ report(int64_t begin, const char *when)
     fflush(stdout);
 }
 
-static void
-found(void)
-{
-    struct actor *founder;
-    stage_open(&stage);
-    founder = stage_enter(&stage, 60, "");
-    actor_must(founder, "exec PRAGMA journal_mode=WAL");
-    actor_must(founder, "make");
-    actor_must(founder, "transact m 10");
-    actor_must(founder, "close");
-    actor_finish(founder);
-}
-
 /* Ends its order; false: it died where it was told to. */
 static bool
 halt(size_t i)
 {
     int code;
     actor_tell(fleet[i], "use 0");
-    while (!actor_answers(fleet[i], 50))
-        (void)ledger_drain(stage.ledger);
-    code = actor_hear(fleet[i]);
+    code = stage_hear(&stage, fleet[i]);
     if (code == 0)
         code = actor_hear(fleet[i]);
     if (code == 0 && armed[i])
@@ -269,13 +245,7 @@ dismiss_all(void)
             actor_finish(fleet[i]);
             fleet[i] = stage_enter(&stage, (unsigned)i + 1, roles[i].parameters);
         }
-    for (i = 0; i < ACTORS; i++)
-        stage_audit(&stage, fleet[i], "at the end");
-    for (i = 0; i < ACTORS; i++) {
-        actor_must(fleet[i], "close");
-        actor_finish(fleet[i]);
-    }
-    stage_left_clean(&stage, "at the end");
+    stage_retire(&stage, fleet, ACTORS, "at the end");
     stage_close(&stage);
 }
 
@@ -293,15 +263,13 @@ START_TEST(stock_and_lockstep_on_one_file_lose_nothing_whoever_dies)
     size_t i;
     printf("seed %u\n", seed);
     fflush(stdout);
-    found();
+    stage_open(&stage);
+    stage_found_wal(&stage, "");
     for (i = 0; i < ACTORS; i++)
         enter(i);
     /* Each event once at least. */
     for (rounds = 0; now_ms() < end || rounds < 2 * EVENTS; rounds++) {
-        size_t more = ledger_drain(stage.ledger) + 1 + roll(60);
-        if (ledger_wait(stage.ledger, more, ACTOR_PATIENCE_MS) < more)
-            ck_abort_msg("seed %u: no commits any more", seed);
-        nap(3);
+        stage_let_commit(&stage, 60, &dice, "in the midst of it");
         check_fleet();
         make_happen(rounds < 2 * EVENTS ? (enum event)(rounds % EVENTS) : choose());
         if (now_ms() > told + REPORT_MS) {
@@ -323,9 +291,7 @@ main(int argc, char **argv)
     TCase *tcase = tcase_create("fleet");
     SRunner *runner;
     int failed;
-    const char *given = argc == 3 && strcmp(argv[1], "--seed") == 0 ? argv[2] : getenv("LKS_SEED");
-    seed = given != NULL ? (uint32_t)strtoul(given, NULL, 10)
-                         : (uint32_t)time(NULL) * 2654435761u ^ (uint32_t)getpid();
+    seed = stage_seed(argc, argv);
     dice = seed | 1u;
     tcase_set_timeout(tcase, duration_ms() / 1000 + 240);
     tcase_add_test(tcase, stock_and_lockstep_on_one_file_lose_nothing_whoever_dies);

@@ -11,9 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "harness/clock.h"
 #include "harness/stage.h"
 
 #define LIMIT_BYTES 2000000
@@ -23,14 +23,6 @@
 #define WRITERS 4
 
 static struct stage stage;
-
-static int64_t
-now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 /* By its name: to open and close it would do no harm in this process, which has no lock on it. */
 static int64_t
@@ -58,14 +50,7 @@ enter(void)
 static void
 retire(struct actor **actors, size_t n)
 {
-    size_t i;
-    for (i = 0; i < n; i++)
-        stage_audit(&stage, actors[i], "at the end");
-    for (i = 0; i < n; i++) {
-        actor_must(actors[i], "close");
-        actor_finish(actors[i]);
-    }
-    stage_left_clean(&stage, "at the end");
+    stage_retire(&stage, actors, n, "at the end");
     stage_close(&stage);
 }
 
@@ -120,19 +105,6 @@ tell_all(struct actor **actors, size_t n, const char *order)
         actor_tell(actors[i], "%s", order);
 }
 
-static void
-halt_all(struct actor **actors, size_t n)
-{
-    size_t i;
-    tell_all(actors, n, "use 0");
-    for (i = 0; i < n; i++) {
-        while (!actor_answers(actors[i], 50))
-            (void)ledger_drain(stage.ledger);
-        ck_assert_msg(actor_hear(actors[i]) == 0, "%s", actor_text(actors[i]));
-        ck_assert_int_eq(actor_hear(actors[i]), 0);
-    }
-}
-
 /* Writers without a pause: how long it gets is measured; that it is truncated, and comes down, is promised. */
 START_TEST(a_log_that_outruns_its_limit_is_truncated_again_and_again)
 {
@@ -160,7 +132,7 @@ START_TEST(a_log_that_outruns_its_limit_is_truncated_again_and_again)
            readers > 0 ? "beside a reader without a pause" : "without readers", truncated,
            (long long)(now_ms() - begin), (double)(most - LIMIT_BYTES) / 1e6);
     ck_assert_uint_ge(truncated, goal);
-    halt_all(actors, n);
+    stage_halt(&stage, actors, n, "at the end");
     comes_down("after the last commit");
     retire(actors, n);
 }

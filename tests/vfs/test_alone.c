@@ -7,6 +7,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "vfs/pair.h"
+#include "vfs/peer.h"
 #include "vfs/vfstest.h"
 
 #define ALONE "multi_process=0&durability=async"

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "vfs/asynctest.h"
+#include "vfs/peer.h"
 
 #define URI "file:a.db?vfs=sqlite3async"
 

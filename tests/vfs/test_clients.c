@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "shm/layout.h"
+#include "vfs/peer.h"
 #include "vfs/vfstest.h"
 
 #define URI "file:a.db?vfs=lockstep&durability=async&worker=0"

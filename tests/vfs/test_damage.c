@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "shm/layout.h"
+#include "vfs/peer.h"
 #include "vfs/vfstest.h"
 
 #define COORD "a.db-lockstep"

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vfs/peer.h"
 #include "vfs/vfstest.h"
 
 #define URI(NAME) "file:" NAME "?vfs=lockstep"

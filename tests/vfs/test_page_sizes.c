@@ -1,4 +1,6 @@
 /* Page sizes, VACUUM and automatic vacuum: the same file as stock SQLite makes, byte for byte. */
+#include "vfs/pair.h"
+#include "vfs/peer.h"
 #include "vfs/vfstest.h"
 
 static const int sizes[] = {512, 1024, 2048, 4096, 8192, 16384, 32768, 65536};

@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "vfs/peer.h"
 #include "vfs/vfstest.h"
 
 #define URI(NAME) "file:" NAME "?vfs=lockstep"

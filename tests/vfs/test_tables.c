@@ -11,6 +11,7 @@
 
 #include "base/atomic.h"
 #include "base/clock.h"
+#include "vfs/peer.h"
 #include "vfs/vfstest.h"
 
 #define URI "file:a.db?vfs=lockstep&durability=async"

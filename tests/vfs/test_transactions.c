@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vfs/pair.h"
 #include "vfs/vfstest.h"
 
 static void

@@ -2,8 +2,9 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
+#include "harness/clock.h"
+#include "vfs/peer.h"
 #include "vfs/vfstest.h"
 
 #define URI(NAME) "file:" NAME "?vfs=lockstep&durability=async"
@@ -15,14 +16,6 @@ make(const char *name)
     sqlite3 *db = open_ours(name, "durability=async");
     must(db, "create table t(k integer primary key, v); insert into t values(1, 0)");
     return db;
-}
-
-static long long
-now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1000LL + t.tv_nsec / 1000000;
 }
 
 START_TEST(without_a_timeout_a_taken_lock_is_busy_at_once)

@@ -9,43 +9,14 @@
  * background that tries over a poisoned log what it cannot do (it takes a whole processor), or can (it makes checkpoints).
  */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "harness/clock.h"
 #include "vfs/probe_vfs.h"
 #include "vfs/vfstest.h"
-
-static int64_t
-now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
-/* A database in WAL mode, through Lockstep over the probe, with nothing in its log.  worker=off: nothing happens beside. */
-static sqlite3 *
-make(const char *parameters)
-{
-    sqlite3 *db;
-    probe_register();
-    ck_assert_int_eq(lockstep_initialize("probe", 0), SQLITE_OK);
-    db = open_ours("a.db", parameters);
-    must(db, "pragma journal_mode = wal");
-    must(db, "create table t(k integer primary key, v); pragma wal_checkpoint(truncate)");
-    (void)probe_events();
-    return db;
-}
-
-static void
-left_clean(void)
-{
-    ck_assert(!file_exists("a.db-wal"));
-    ck_assert(!file_exists("a.db-shm"));
-    ck_assert(!file_exists("a.db-lockstep"));
-}
+#include "vfs/waltest.h"
 
 static sqlite3 *
 open_probe(void)
@@ -71,7 +42,7 @@ events(void)
 
 START_TEST(the_sync_of_a_commit_comes_after_the_write_lock_is_let_go)
 {
-    sqlite3 *db = make("worker=off");
+    sqlite3 *db = waltest_make("worker=off", 0);
     uint64_t before;
     must(db, "insert into t(v) values(1)");
     /* The header's is a barrier. */
@@ -92,7 +63,7 @@ END_TEST
 
 START_TEST(what_synchronous_asks_for_may_change_in_mid_connection)
 {
-    sqlite3 *db = make("worker=off&max_lag=3600000");
+    sqlite3 *db = waltest_make("worker=off&max_lag=3600000", 0);
     must(db, "insert into t(v) values(0)");
     (void)events();
     must(db, "pragma synchronous = normal; insert into t(v) values(1)");
@@ -121,7 +92,7 @@ END_TEST
 START_TEST(the_syncs_of_a_checkpoint_are_never_put_off)
 {
     static const char *const modes[] = {"passive", "full", "restart", "truncate"};
-    sqlite3 *db = make("worker=off");
+    sqlite3 *db = waltest_make("worker=off", 0);
     const char *log, *page;
     size_t i;
     sqlite3_busy_timeout(db, 5000); /* the checkpointer may have the log, or read */
@@ -145,7 +116,7 @@ END_TEST
 
 START_TEST(in_exclusive_locking_mode_nothing_is_put_off)
 {
-    sqlite3 *db = make("worker=off");
+    sqlite3 *db = waltest_make("worker=off", 0);
     const char *text;
     /* The index is shared memory already; the locks are held from here on. */
     must(db, "pragma locking_mode = exclusive; insert into t(v) values(1)");
@@ -167,7 +138,7 @@ START_TEST(in_exclusive_locking_mode_nothing_is_put_off)
     ck_assert_str_eq(events(), "fs");
     check_text(must(db, "select count(*) from t"), "6");
     close_db(db);
-    left_clean();
+    check_no_log("a.db");
 }
 END_TEST
 
@@ -180,7 +151,7 @@ fails_for_good(sqlite3 *db, const char *value)
 
 START_TEST(a_failed_sync_fails_its_commit_and_every_later_one_until_all_have_left)
 {
-    sqlite3 *db = make(""), *other = open_ours("a.db", ""), *reader;
+    sqlite3 *db = waltest_make("", 0), *other = open_ours("a.db", ""), *reader;
     must(db, "insert into t(v) values('good')");
     must(other, "select * from t");
     probe_fail_syncs(1);
@@ -211,7 +182,7 @@ START_TEST(a_failed_sync_fails_its_commit_and_every_later_one_until_all_have_lef
     ck_assert(logged("was written anew"));
     check_text(must(db, "select group_concat(v) from t"), "good,lost?,healed");
     close_db(db);
-    left_clean();
+    check_no_log("a.db");
 }
 END_TEST
 
@@ -226,7 +197,7 @@ cpu_ms(void)
 /* Commits wait to be synced and to be written back, and neither can be done. */
 START_TEST(over_a_poisoned_log_the_background_sleeps)
 {
-    sqlite3 *db = make("max_lag=20"), *reader = open_ours("a.db", "");
+    sqlite3 *db = waltest_make("max_lag=20", 0), *reader = open_ours("a.db", "");
     int64_t begin, cpu;
     uint64_t passes;
     must(reader, "begin; select count(*) from t");
@@ -276,7 +247,7 @@ write_in_checkpoint(void)
 static const char *
 meet(bool guarded)
 {
-    sqlite3 *db = make("worker=off"), *checkpointer, *writer;
+    sqlite3 *db = waltest_make("worker=off", 0), *checkpointer, *writer;
     const char *found;
     must(db, "pragma synchronous = normal; pragma wal_autocheckpoint = 0");
     close_db(db);
@@ -334,7 +305,7 @@ fill(sqlite3 *db, int commits)
 
 START_TEST(checkpoints_run_in_the_background_and_the_log_is_reused)
 {
-    sqlite3 *db = make("");
+    sqlite3 *db = waltest_make("", 0);
     int64_t begin = now_ms();
     sqlite3_busy_timeout(db, 5000);
     must(db, "pragma synchronous = normal");
@@ -356,7 +327,7 @@ END_TEST
 
 START_TEST(with_checkpoint_off_nobody_checkpoints_but_who_is_told_to)
 {
-    sqlite3 *db = make("checkpoint=off");
+    sqlite3 *db = waltest_make("checkpoint=off", 0);
     must(db, "pragma synchronous = normal");
     fill(db, 1500);
     ck_assert_uint_eq(info(db).checkpoints, 0);
@@ -391,7 +362,7 @@ check_asked_for(sqlite3 *db, const char *what)
 /* In the ways in which a commit may end; with SQLite's automatic checkpoint in between, and without. */
 START_TEST(a_checkpoint_right_after_a_commit_is_told_from_the_automatic_one)
 {
-    sqlite3 *db = make("checkpoint=off");
+    sqlite3 *db = waltest_make("checkpoint=off", 0);
     sqlite3_stmt *insert, *returning;
     if (_i == 1)
         ck_assert_int_eq(sqlite3_wal_autocheckpoint(db, 0), SQLITE_OK);
@@ -433,7 +404,7 @@ END_TEST
 
 START_TEST(commits_to_two_databases_make_no_automatic_checkpoint_of_either)
 {
-    sqlite3 *db = make("checkpoint=off");
+    sqlite3 *db = waltest_make("checkpoint=off", 0);
     const char *text;
     must(db, "attach 'file:b.db?vfs=lockstep&checkpoint=off' as b; pragma b.journal_mode = wal;"
              "create table b.u(v)");
@@ -452,7 +423,7 @@ END_TEST
 
 START_TEST(the_status_says_which_reader_holds_the_log_back)
 {
-    sqlite3 *db = make(""), *reader = open_ours("a.db", "");
+    sqlite3 *db = waltest_make("", 0), *reader = open_ours("a.db", "");
     char want[64];
     must(db, "pragma synchronous = normal; insert into t(v) values(1)");
     must(reader, "begin; select * from t");
@@ -469,7 +440,7 @@ END_TEST
 
 START_TEST(a_normal_commit_is_durable_within_the_lag)
 {
-    sqlite3 *db = make("max_lag=100");
+    sqlite3 *db = waltest_make("max_lag=100", 0);
     int64_t begin;
     int i;
     must(db, "pragma synchronous = normal; insert into t(v) values(1)");
@@ -489,7 +460,7 @@ END_TEST
 /* Whoever has no busy timeout and is alone is never told BUSY for the checkpointer's sake. */
 START_TEST(the_checkpointer_is_in_nobody_s_way)
 {
-    sqlite3 *db = make("");
+    sqlite3 *db = waltest_make("", 0);
     int64_t begin = now_ms();
     must(db, "pragma synchronous = normal");
     while (info(db).checkpoints < 10 && now_ms() < begin + 20000) {
@@ -499,13 +470,13 @@ START_TEST(the_checkpointer_is_in_nobody_s_way)
     }
     ck_assert_uint_ge(info(db).checkpoints, 10);
     close_db(db);
-    left_clean();
+    check_no_log("a.db");
 }
 END_TEST
 
 START_TEST(two_clients_do_not_switch_the_mode)
 {
-    sqlite3 *db = make(""), *other = open_ours("a.db", ""), *stock;
+    sqlite3 *db = waltest_make("", 0), *other = open_ours("a.db", ""), *stock;
     must(other, "select count(*) from t");
     ck_assert_int_eq(code(db, "pragma journal_mode = delete"), SQLITE_BUSY);
     must(db, "insert into t(v) values(1)");
@@ -524,13 +495,13 @@ START_TEST(two_clients_do_not_switch_the_mode)
     ck_assert_uint_eq(info(db).wal, 1);
     check_text(must(db, "select count(*) from t"), "5");
     close_db(db);
-    left_clean();
+    check_no_log("a.db");
 }
 END_TEST
 
 START_TEST(a_stale_snapshot_is_refused_at_once)
 {
-    sqlite3 *db = make(""), *other = open_ours("a.db", "");
+    sqlite3 *db = waltest_make("", 0), *other = open_ours("a.db", "");
     int64_t begin;
     sqlite3_busy_timeout(db, 10000);
     must(db, "begin; select count(*) from t");

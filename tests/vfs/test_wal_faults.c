@@ -12,45 +12,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "harness/clock.h"
+#include "vfs/peer.h"
 #include "vfs/probe_vfs.h"
 #include "vfs/vfstest.h"
+#include "vfs/waltest.h"
 
 #define PATIENCE_MS 10000
-
-static int64_t
-now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 static sqlite3 *
 make(const char *parameters)
 {
-    sqlite3 *db;
-    probe_register();
-    ck_assert_int_eq(lockstep_initialize("probe", 0), SQLITE_OK);
-    db = open_ours("a.db", parameters);
+    sqlite3 *db = waltest_make(parameters, 0);
     sqlite3_busy_timeout(db, PATIENCE_MS);
-    must(db, "pragma journal_mode = wal");
-    must(db, "create table t(k integer primary key, v); pragma wal_checkpoint(truncate)");
     return db;
-}
-
-static void
-left_whole(const char *rows)
-{
-    sqlite3 *stock;
-    ck_assert(!file_exists("a.db-wal"));
-    ck_assert(!file_exists("a.db-lockstep"));
-    stock = open_stock("a.db");
-    check_text(must(stock, "pragma integrity_check"), "ok");
-    check_text(must(stock, "select count(*) from t"), rows);
-    close_db(stock);
 }
 
 /* ------------------------------------------------------------------------------------------------
@@ -104,7 +81,7 @@ START_TEST(a_transaction_that_cannot_be_written_fails_and_leaves_nothing)
     check_text(peer_ask(&peer, "close 0"), "");
     peer_exit(&peer);
     close_db(db);
-    left_whole("3");
+    waltest_left_whole("3");
 }
 END_TEST
 
@@ -122,7 +99,7 @@ START_TEST(a_transaction_that_spills_and_cannot_be_written_may_be_rolled_back_in
     check_text(must(db, "select count(*) from t"), "0");
     must(db, "insert into t(v) values('afterwards')");
     close_db(db);
-    left_whole("1");
+    waltest_left_whole("1");
 }
 END_TEST
 
@@ -144,7 +121,7 @@ START_TEST(a_failed_sync_of_the_header_stops_all_writers_until_all_have_left)
         usleep(1000);
     check_text(must(db, "select group_concat(v) from t"), "good,healed");
     close_db(db);
-    left_whole("2");
+    waltest_left_whole("2");
 }
 END_TEST
 
@@ -172,7 +149,7 @@ START_TEST(a_short_read_of_the_log_is_an_error_and_no_wrong_row)
     must(reader, "insert into t(v) values('two')");
     close_db(reader);
     close_db(db);
-    left_whole("3");
+    waltest_left_whole("3");
 }
 END_TEST
 
@@ -261,7 +238,7 @@ START_TEST(a_checkpoint_that_fails_is_told_and_made_when_the_disk_is_good_again)
     check_text(peer_ask(&peer, "close 0"), "");
     peer_exit(&peer);
     close_db(db);
-    left_whole("22");
+    waltest_left_whole("22");
 }
 END_TEST
 
@@ -294,7 +271,7 @@ START_TEST(a_failed_sync_of_a_checkpoint_stops_all_writers_until_all_have_left)
     }
     check_text(must(db, "select count(*) from t"), "3");
     close_db(db);
-    left_whole("3");
+    waltest_left_whole("3");
 }
 END_TEST
 

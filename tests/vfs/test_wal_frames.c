@@ -9,32 +9,19 @@
  */
 #include <sched.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "vfs/probe_vfs.h"
 #include "vfs/vfstest.h"
+#include "vfs/waltest.h"
 
 static sqlite3 *
 make(int page_size)
 {
-    sqlite3 *db;
-    probe_register();
-    ck_assert_int_eq(lockstep_initialize("probe", 0), SQLITE_OK);
-    db = open_ours("a.db", "worker=off");
-    must(db, "pragma page_size = %d", page_size);
-    check_text(must(db, "pragma journal_mode = wal"), "wal");
-    must(db, "create table t(k integer primary key, v); insert into t values(1, 0)");
+    sqlite3 *db = waltest_make("worker=off", page_size);
+    must(db, "insert into t values(1, 0)");
     (void)probe_events();
     return db;
-}
-
-static void
-left_clean(void)
-{
-    ck_assert(!file_exists("a.db-wal"));
-    ck_assert(!file_exists("a.db-shm"));
-    ck_assert(!file_exists("a.db-lockstep"));
 }
 
 START_TEST(a_frame_is_one_write)
@@ -51,7 +38,7 @@ START_TEST(a_frame_is_one_write)
     must(db, "update t set v = 4");
     check_text(strchr(probe_events(), 'h'), "hsfws");
     close_db(db);
-    left_clean();
+    check_no_log("a.db");
 }
 END_TEST
 
@@ -99,7 +86,7 @@ START_TEST(the_log_is_whole_after_pages_that_were_written_twice)
     }
     check_text(must(db, "pragma integrity_check"), "ok");
     close_db(db);
-    left_clean();
+    check_no_log("a.db");
 }
 END_TEST
 
@@ -127,7 +114,7 @@ START_TEST(a_read_mark_that_is_near_is_not_moved_on)
     close_db(other);
     check_text(must(db, "select v from t"), "299");
     close_db(db);
-    left_clean();
+    check_no_log("a.db");
 }
 END_TEST
 
@@ -204,7 +191,7 @@ START_TEST(who_waits_for_the_disk_waits_awake_and_without_a_read_lock)
     must(other, "rollback");
     close_db(other);
     close_db(db);
-    left_clean();
+    check_no_log("a.db");
 }
 END_TEST
 

@@ -1,6 +1,7 @@
 /*
- * What the tests of the VFS share: a folder, SQL with its result as text, the log, a pair of databases of
- * which one goes through Lockstep and the other does not, and peers: other processes that run SQL.
+ * What the tests of the VFS share: a folder, SQL with its result as text, the log, and files.  (Other
+ * processes that run SQL: peer.h; the same through Lockstep and not: pair.h; what those of WAL mode share:
+ * waltest.h.)
  *
  * Each test runs in a process and a folder of its own, which is the working directory.
  */
@@ -37,6 +38,8 @@ const char *sql(sqlite3 *db, const char *format, ...) __attribute__((format(prin
 const char *must(sqlite3 *db, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* The code of running it. */
 int code(sqlite3 *db, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* What the three above do: the text of sql(), for sqlite3_free(), and the code. */
+char *run_sql(sqlite3 *db, const char *text, int *out_code);
 /* A number from lockstep_status(). */
 struct lockstep_db_info info(sqlite3 *db);
 
@@ -47,6 +50,8 @@ void log_clear(void);
 
 bool file_exists(const char *name);
 long long file_size(const char *name);
+/* No log, no wal-index, and nothing of Lockstep's is beside the database. */
+void check_no_log(const char *name);
 /* Nothing of Lockstep's or of a journal's is beside the database, and stock SQLite finds it whole. */
 void check_ordinary(const char *name);
 /* The content of two files is the same. */
@@ -55,44 +60,6 @@ void write_file(const char *name, long long offset, const void *bytes, size_t si
 void read_file(const char *name, long long offset, void *bytes, size_t size);
 /* Copies the content. */
 void copy_file(const char *from, const char *to);
-
-/* Two connections that are given the same SQL: one to stock.db, one to ours.db through Lockstep. */
-struct pair {
-    sqlite3 *stock;
-    sqlite3 *ours;
-    const char *parameters;
-};
-void pair_open(struct pair *pair, const char *parameters);
-void pair_close(struct pair *pair);
-/* The same SQL on both, with the same result; '@' stands for "stock" and "ours". */
-void pair_sql(struct pair *pair, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* Closes both: the files are the same byte for byte, and nothing is left beside them. */
-void pair_finish(struct pair *pair);
-
-/* Another process; a fresh program, so it inherits nothing. */
-struct peer {
-    pid_t pid;
-    int to, from;
-    char *reply;
-    size_t capacity;
-};
-void peer_start(struct peer *peer);
-/*
- * Does one thing there and returns the answer, good until the next call:
- *   "open <n> <uri>", "sql <n> <SQL>", "close <n>" (n: 0 to 9), "timeout <n> <ms>", "handler <n>" (a busy
- *   handler that never gives up and does not sleep), "log", "become <uid>", "attach <path>" (the core alone),
- *   "exit" (without closing).
- * Answers are as of sql(); "" where there is nothing to say.
- */
-const char *peer_ask(struct peer *peer, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* The same in two steps. */
-void peer_tell(struct peer *peer, const char *format, ...) __attribute__((format(printf, 2, 3)));
-const char *peer_answer(struct peer *peer);
-/* Has it answered within so many ms? */
-bool peer_answers(struct peer *peer, int wait_ms);
-void peer_kill(struct peer *peer);
-/* Makes it exit() without closing anything, and waits until it is gone. */
-void peer_exit(struct peer *peer);
 
 #define check_text(GOT, WANT) ck_assert_str_eq(GOT, WANT)
 
