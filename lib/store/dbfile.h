@@ -26,7 +26,8 @@ void lks_dbfile_close(struct lockstep_db *db);
 /* Does the name still lead to the file?  Else its journal would lie beside another one: IOERR. */
 LKS_CHECKED enum lockstep_status lks_dbfile_check_place(struct lockstep_db *db);
 /* What lies beyond the file's end is zeros. */
-LKS_CHECKED enum lockstep_status lks_dbfile_read(struct lockstep_db *db, uint64_t offset, void *buf, size_t size);
+LKS_CHECKED enum lockstep_status lks_dbfile_read(struct lockstep_db *db, uint64_t offset, void *buf,
+                                                 size_t size);
 /* From SQLite's header: the page size, `otherwise` if there is none; and what lks_dbfile_counter() says. */
 LKS_CHECKED enum lockstep_status lks_dbfile_look(struct lockstep_db *db, uint32_t otherwise,
                                                  uint32_t *out_page_size, uint64_t *out_counter);
