@@ -655,7 +655,7 @@ end:
 #endif
 
 /* ------------------------------------------------------------------------------------------------
- * lib/store/batch.c
+ * lib/store/batch.c and announce.c
  */
 inline write_page(p, what)
 {

@@ -3,21 +3,24 @@
  *
  * Connect:
  *   1. open "<db>-lockstep", lock DMS1, see that the name still leads there; map it;
- *   2. share the last byte of SQLite's SHARED range: from here on no stock writer can reach EXCLUSIVE (not in WAL
- *      mode: there the caller has SQLite's own SHARED lock, so the journal mode does not change under us);
+ *   2. share the last byte of SQLite's SHARED range: from here on no stock writer can reach EXCLUSIVE (not
+ *      in WAL mode: there the caller has SQLite's own SHARED lock, so the journal mode does not change
+ *      under us);
  *   3. is anybody else connected (DMS2, DMS3)?
- *      nobody: the file is adopted if it is good, set aside as an orphan if it is not, and made anew;
+ *      nobody: the file is adopted if it is good, set aside as an orphan if it is not, and made anew
+ *      (coordfile.h);
  *      somebody: it must be good, else the connection is refused;
- *   4. take a CLIENT entry; if nobody else writes (DMS2): take WORKER, roll back a hot journal, take RESERVED, adopt;
+ *   4. take a CLIENT entry; if nobody else writes (DMS2): take WORKER, roll back a hot journal, take
+ *      RESERVED, adopt;
  *   5. take DMS2 (DMS3) shared; start the worker thread.
  *
- * Single-process mode differs in step 3: others are refused as they refuse us; what the dead left is written and removed;
- * then DMS2 is taken exclusively at once, the file gets the mark of this mode for its content, and the shared memory is
- * private.  WORKER and CLIENT follow from DMS2 and are not locked.
+ * Single-process mode differs in step 3: others are refused as they refuse us; what the dead left is
+ * written and removed; then DMS2 is taken exclusively at once, the file gets the mark of this mode for its
+ * content, and the shared memory is private.  WORKER and CLIENT follow from DMS2 and are not locked.
  *
  * Disconnect: stop the worker thread; does anybody else write (DMS2), give WORKER up and call who stands by
- * (coord/standby.h); then, under DMS1: if DMS2 can be had exclusively, nobody else writes: drain, leave the database as
- * stock SQLite knows it, and remove the coordination file unless a reader holds DMS3.
+ * (coord/standby.h); then, under DMS1: if DMS2 can be had exclusively, nobody else writes: drain, leave the
+ * database as stock SQLite knows it, and remove the coordination file unless a reader holds DMS3.
  *
  * Death at any point leaves locks dropped and a file that the next connect adopts or makes anew.
  */

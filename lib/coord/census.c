@@ -133,7 +133,7 @@ read_slots(const struct lks_shm *shm, uint64_t now_ns, struct lks_census *census
 
 /*
  * False: the entry is free, or its owner has been away for so long that the lock is not handed to it any
- * more; see find_head() in queue.c.
+ * more; see lks_place_first().
  */
 static bool
 read_waiter(const struct lks_shm_waiter *entry, uint64_t now_ns, uint32_t *out_word,

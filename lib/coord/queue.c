@@ -8,7 +8,6 @@
 #include "coord/client.h"
 #include "os/futex.h"
 
-#define NO_ENTRY LKS_MAX_WAITERS
 /* How often a sleeper looks whether the owner lives. */
 #define LIFE_CHECK_NS (50 * LKS_NS_PER_MS)
 
@@ -22,13 +21,6 @@ static void
 flags_clear(struct lks_shm *shm, uint32_t bits)
 {
     lks_a32_and(&shm->state.queue_flags, ~bits);
-}
-
-void
-lks_place_init(struct lks_place *place, uint32_t connection)
-{
-    place->entry = NO_ENTRY;
-    place->connection = connection;
 }
 
 static bool
@@ -50,56 +42,6 @@ takeable(const struct lks_shm *shm, const struct lks_place *place, uint64_t word
     }
 }
 
-static void
-leave_entry(struct lockstep_db *db, struct lks_place *place)
-{
-    uint32_t word;
-    if (place->entry == NO_ENTRY)
-        return;
-    /* CAS: it may have been taken from us after a long absence, and be another's by now. */
-    word = lks_a32_acquire(&db->shm->waiters[place->entry].word);
-    if (lks_waiter_state_of(word) != LKS_WAITER_FREE && lks_waiter_client(word) == db->client &&
-        lks_a32_relaxed(&db->shm->waiters[place->entry].connection) == place->connection)
-        lks_a32_cas(&db->shm->waiters[place->entry].word, word, 0);
-    place->entry = NO_ENTRY;
-}
-
-/* Is this entry somebody who will come when called? */
-static bool
-entry_waits(const struct lks_shm_waiter *w, uint64_t now)
-{
-    switch (lks_waiter_state_of(lks_a32_acquire(&w->word))) {
-    case LKS_WAITER_WAITING: return true;
-    case LKS_WAITER_AWAY: return now - lks_a64_relaxed(&w->touched_ns) < LKS_RESERVED_NS;
-    default: return false;
-    }
-}
-
-/* The entry that came first, NO_ENTRY if nobody waits; and how many wait.  `asleep`: of those that are to be woken. */
-static uint32_t
-find_head(struct lks_shm *shm, uint64_t now, bool asleep, uint32_t *out_count)
-{
-    uint32_t high = lks_a32_acquire(&shm->state.waiters_high);
-    uint64_t first = UINT64_MAX;
-    uint32_t head = NO_ENTRY, count = 0, i;
-    for (i = 0; i <= high && i < LKS_MAX_WAITERS; i++) {
-        const struct lks_shm_waiter *w = &shm->waiters[i];
-        uint64_t sequence;
-        if (!entry_waits(w, now))
-            continue;
-        if (asleep && lks_waiter_state_of(lks_a32_acquire(&w->word)) != LKS_WAITER_WAITING)
-            continue;
-        count++;
-        sequence = lks_a64_relaxed(&w->sequence);
-        if (sequence < first) {
-            first = sequence;
-            head = i;
-        }
-    }
-    *out_count = count;
-    return head;
-}
-
 /* One who waited has the lock, or nobody waits: a turn begins.  Who overtakes has what is left of the one that runs. */
 static void
 begin_turn(struct lks_shm_state *state, bool waited)
@@ -111,20 +53,6 @@ begin_turn(struct lks_shm_state *state, bool waited)
         lks_a64_set_relaxed(&state->turn_since_ns, 0);
 }
 
-/* Once may be the scheduler's doing.  Who does not come again may be stopped, and is not to cost each round 10 ms. */
-static void
-note_missed(struct lks_shm *shm, uint32_t entry)
-{
-    struct lks_shm_waiter *w = &shm->waiters[entry];
-    uint32_t missed;
-    if (entry >= LKS_MAX_WAITERS)
-        return;
-    missed = lks_a32_relaxed(&w->missed) + 1;
-    lks_a32_set_relaxed(&w->missed, missed);
-    if (missed >= 2)
-        lks_a64_set_relaxed(&w->sequence, lks_a64_add(&shm->state.next_sequence, 1));
-}
-
 /* A turn in which somebody waits now counts from when the first one came. */
 static void
 count_turn(struct lks_shm *shm, uint64_t now)
@@ -132,8 +60,8 @@ count_turn(struct lks_shm *shm, uint64_t now)
     uint32_t count, head;
     if (lks_a64_relaxed(&shm->state.turn_since_ns) != 0)
         return;
-    head = find_head(shm, now, false, &count);
-    if (head != NO_ENTRY)
+    head = lks_place_first(shm, now, false, &count);
+    if (head != LKS_NO_PLACE)
         lks_a64_set_relaxed(&shm->state.turn_since_ns, lks_a64_relaxed(&shm->waiters[head].since_ns));
 }
 
@@ -169,22 +97,15 @@ lks_queue_take(struct lockstep_db *db, struct lks_place *place)
     lks_a64_set_relaxed(&state->writer_since_ns, lks_clock_coarse_ns());
     lks_a32_set_relaxed(&state->writer_thread, (uint32_t)lks_process_thread());
     lks_a32_set_relaxed(&state->writer_connection, place->connection);
-    begin_turn(state, place->entry != NO_ENTRY);
+    begin_turn(state, place->entry != LKS_NO_PLACE);
     if (lks_writer_state_of(word) == LKS_WRITER_RESERVED && lks_writer_waiter(word) != place->entry)
-        note_missed(shm, lks_writer_waiter(word));
-    if (place->entry != NO_ENTRY) {
-        leave_entry(db, place);
+        lks_place_missed(shm, lks_writer_waiter(word));
+    if (place->entry != LKS_NO_PLACE) {
+        lks_place_leave(db, place);
         /* There is another head now, which was not rung. */
         flags_clear(shm, LKS_QUEUE_RUNG);
     }
     return LOCKSTEP_OK;
-}
-
-static void
-ring(struct lks_shm_waiter *w)
-{
-    lks_a32_add(&w->bell, 1);
-    lks_futex_wake(&w->bell, 1);
 }
 
 /* To the one who came first, if it has waited for long enough and the owner's turn is over. */
@@ -199,8 +120,8 @@ hand_over(struct lks_shm *shm, uint64_t word, uint64_t now)
     /* Cheap, and mostly the answer: not even the shortest turn is over. */
     if (!turn_is_over(state, now, LKS_MAX_WAITERS))
         return false;
-    head = find_head(shm, now, false, &count);
-    if (head == NO_ENTRY) {
+    head = lks_place_first(shm, now, false, &count);
+    if (head == LKS_NO_PLACE) {
         flags_clear(shm, LKS_QUEUE_STARVING);
         return false;
     }
@@ -214,7 +135,7 @@ hand_over(struct lks_shm *shm, uint64_t word, uint64_t now)
                                                  lks_waiter_client(lks_a32_relaxed(&w->word)),
                                                  LKS_WRITER_RESERVED));
     LKS_CRASH_POINT("queue:reserved");
-    ring(w);
+    lks_place_ring(shm, head);
     return true;
 }
 
@@ -224,9 +145,9 @@ ring_head(struct lks_shm *shm)
 {
     uint32_t count, head;
     flags_or(shm, LKS_QUEUE_RUNG);
-    head = find_head(shm, lks_clock_ns(), true, &count);
-    if (head != NO_ENTRY)
-        ring(&shm->waiters[head]);
+    head = lks_place_first(shm, lks_clock_ns(), true, &count);
+    if (head != LKS_NO_PLACE)
+        lks_place_ring(shm, head);
     else
         /* A waiter that enters now, or comes back, sets it again and looks at the word after that. */
         flags_clear(shm, LKS_QUEUE_WAITERS | LKS_QUEUE_RUNG | LKS_QUEUE_STARVING);
@@ -266,72 +187,6 @@ lks_queue_unlock(struct lockstep_db *db)
         ring_head(shm);
 }
 
-/* Frees the entries of those who went away and did not come back. */
-static void
-clear_ghosts(struct lks_shm *shm, uint64_t now)
-{
-    uint32_t i;
-    for (i = 0; i < LKS_MAX_WAITERS; i++) {
-        struct lks_shm_waiter *w = &shm->waiters[i];
-        uint32_t word = lks_a32_acquire(&w->word);
-        if (lks_waiter_state_of(word) == LKS_WAITER_AWAY &&
-            now - lks_a64_relaxed(&w->touched_ns) > LKS_AWAY_MAX_NS)
-            lks_a32_cas(&w->word, word, 0);
-    }
-}
-
-/* Is the place still ours?  It may have been given up for us while we were away. */
-static bool
-still_ours(struct lockstep_db *db, const struct lks_place *place)
-{
-    const struct lks_shm_waiter *w;
-    uint32_t word;
-    if (place->entry == NO_ENTRY)
-        return false;
-    w = &db->shm->waiters[place->entry];
-    word = lks_a32_acquire(&w->word);
-    return lks_waiter_state_of(word) != LKS_WAITER_FREE && lks_waiter_client(word) == db->client &&
-           lks_a32_relaxed(&w->connection) == place->connection;
-}
-
-static enum lockstep_status
-enter(struct lockstep_db *db, struct lks_place *place, uint64_t now)
-{
-    struct lks_shm *shm = db->shm;
-    uint32_t round, i;
-    if (still_ours(db, place)) {
-        /* From AWAY back to WAITING; a CAS, since a clearer of ghosts may come at the same time. */
-        if (lks_a32_cas(&shm->waiters[place->entry].word,
-                        lks_waiter_word(db->client, LKS_WAITER_AWAY),
-                        lks_waiter_word(db->client, LKS_WAITER_WAITING)))
-            return LOCKSTEP_OK;
-    }
-    place->entry = NO_ENTRY;
-    for (round = 0; round < 2; round++) {
-        for (i = 0; i < LKS_MAX_WAITERS; i++) {
-            struct lks_shm_waiter *w = &shm->waiters[i];
-            if (lks_a32_relaxed(&w->word) != 0)
-                continue;
-            lks_a32_max(&shm->state.waiters_high, i);
-            if (!lks_a32_cas(&w->word, 0, lks_waiter_word(db->client, LKS_WAITER_ENTERING)))
-                continue;
-            LKS_CRASH_POINT("queue:entering");
-            lks_a32_set_relaxed(&w->missed, 0);
-            lks_a64_set_relaxed(&w->touched_ns, now);
-            lks_a64_set_relaxed(&w->sequence, lks_a64_add(&shm->state.next_sequence, 1));
-            lks_a64_set_relaxed(&w->since_ns, now);
-            lks_a32_set_relaxed(&w->thread, (uint32_t)lks_process_thread());
-            lks_a32_set_relaxed(&w->connection, place->connection);
-            lks_a32_set_release(&w->word, lks_waiter_word(db->client, LKS_WAITER_WAITING));
-            place->entry = i;
-            LKS_CRASH_POINT("queue:entered");
-            return LOCKSTEP_OK;
-        }
-        clear_ghosts(shm, now);
-    }
-    return LOCKSTEP_NOMEM;
-}
-
 /* FREE, or a reservation of another that has expired: make it mine. */
 static bool
 reserve(struct lockstep_db *db, struct lks_place *place, uint64_t word, uint64_t now)
@@ -351,7 +206,7 @@ reserve(struct lockstep_db *db, struct lks_place *place, uint64_t word, uint64_t
     /* Until this store others may think that the reservation is old; they would then just be first. */
     lks_a64_set_relaxed(&state->reserved_ns, now);
     if (lks_writer_state_of(word) == LKS_WRITER_RESERVED)
-        note_missed(db->shm, lks_writer_waiter(word));
+        lks_place_missed(db->shm, lks_writer_waiter(word));
     return true;
 }
 
@@ -365,7 +220,7 @@ nap_end(struct lks_shm *shm, uint32_t entry, uint64_t now, uint64_t deadline)
     uint64_t end = lks_a64_relaxed(&shm->waiters[entry].since_ns) + LKS_STARVING_NS;
     uint32_t count;
     if (now >= end)
-        end = now + (find_head(shm, now, false, &count) == entry ? LKS_TURN_NS : LKS_RESERVED_NS);
+        end = now + (lks_place_first(shm, now, false, &count) == entry ? LKS_TURN_NS : LKS_RESERVED_NS);
     return end < deadline ? end : deadline;
 }
 
@@ -389,10 +244,10 @@ stays_free(const struct lks_shm_state *state, uint64_t word, uint64_t *now)
 static bool
 leave_to_head(struct lks_shm *shm, uint32_t entry, uint64_t now)
 {
-    uint32_t count, head = find_head(shm, now, false, &count);
-    if (head == entry || head == NO_ENTRY)
+    uint32_t count, head = lks_place_first(shm, now, false, &count);
+    if (head == entry || head == LKS_NO_PLACE)
         return false;
-    ring(&shm->waiters[head]);
+    lks_place_ring(shm, head);
     return true;
 }
 
@@ -406,7 +261,7 @@ lks_queue_wait(struct lockstep_db *db, struct lks_place *place, uint64_t wait_ns
     uint64_t left_to_head = UINT64_MAX, left_until = 0; /* a word that was FREE and left to another */
     uint32_t rings = 0;
     struct lks_shm_waiter *w;
-    enum lockstep_status status = enter(db, place, now);
+    enum lockstep_status status = lks_place_enter(db, place, now);
 
     if (status != LOCKSTEP_OK)
         return status;
@@ -467,9 +322,7 @@ lks_queue_wait(struct lockstep_db *db, struct lks_place *place, uint64_t wait_ns
             rings++;
         now = lks_clock_ns();
     }
-    lks_a64_set_relaxed(&w->touched_ns, now);
-    lks_a32_cas(&w->word, lks_waiter_word(db->client, LKS_WAITER_WAITING),
-                lks_waiter_word(db->client, LKS_WAITER_AWAY));
+    lks_place_go_away(db, place, now);
     return status;
 }
 
@@ -477,17 +330,17 @@ void
 lks_queue_leave(struct lockstep_db *db, struct lks_place *place)
 {
     uint64_t word;
-    if (place->entry == NO_ENTRY)
+    if (place->entry == LKS_NO_PLACE)
         return;
     word = lks_a64_acquire(&db->shm->state.writer);
     if (lks_writer_state_of(word) == LKS_WRITER_RESERVED &&
         lks_writer_waiter(word) == place->entry && lks_writer_client(word) == db->client &&
-        still_ours(db, place)) {
+        lks_place_is_ours(db, place)) {
         /* Take it, so as to pass it on in the usual way. */
         if (lks_queue_take(db, place) == LOCKSTEP_OK)
             lks_queue_unlock(db);
     }
-    leave_entry(db, place);
+    lks_place_leave(db, place);
     /* The ring may have been ours. */
     ring_if_free(db->shm);
 }
@@ -496,7 +349,7 @@ struct lks_turn
 lks_queue_turn(struct lockstep_db *db, const struct lks_place *place)
 {
     struct lks_turn turn = {0, 0};
-    if (still_ours(db, place)) {
+    if (lks_place_is_ours(db, place)) {
         turn.sequence = lks_a64_relaxed(&db->shm->waiters[place->entry].sequence) + 1;
         turn.since_ns = lks_a64_relaxed(&db->shm->waiters[place->entry].since_ns);
     }
@@ -509,7 +362,7 @@ lks_queue_return(struct lockstep_db *db, struct lks_place *place, struct lks_tur
     struct lks_shm_state *state = &db->shm->state;
     uint64_t now = lks_clock_ns();
     struct lks_shm_waiter *w;
-    if (enter(db, place, now) != LOCKSTEP_OK) {
+    if (lks_place_enter(db, place, now) != LOCKSTEP_OK) {
         lks_queue_unlock(db);
         return;
     }

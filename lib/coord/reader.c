@@ -42,7 +42,7 @@ read_commit(const struct lks_shm *shm, uint64_t id, uint64_t *out_size)
 {
     const struct lks_shm_commit *commit = &shm->ring[id % LKS_RING_SIZE];
     uint64_t size;
-    /* Acquire: pairs with the release in write_ring(), store/transaction.c. */
+    /* Acquire: pairs with the release in write_ring(), store/transaction_write.c. */
     if (lks_a64_acquire(&commit->id) != id)
         return false;
     size = lks_a64_relaxed(&commit->size);

@@ -140,7 +140,7 @@ struct lks_shm_slot {
 enum lks_slot_state { LKS_SLOT_FREE = 0, LKS_SLOT_CLAIMING = 1, LKS_SLOT_ACTIVE = 2 };
 
 /*
- * One connection that waits for the writer lock: word = client << 4 | state.
+ * One connection that waits for the writer lock: word = client << 4 | state; see coord/place.h.
  *
  * field       written by         holding          order
  * word        waiter             the entry        CAS from 0 takes it, release afterwards
@@ -222,7 +222,7 @@ enum lks_block_state { LKS_BLOCK_FREE = 0, LKS_BLOCK_USED = 1 };
  *
  * field            written by         holding           order
  * committed        writer             WRITER            release; the commit itself
- * writer           anybody            -                 CAS, seq_cst; see coord/queue.c
+ * writer           anybody            -                 CAS, seq_cst; see coord/queue.h
  * writer_*         owner of WRITER    WRITER            relaxed, hints
  * turn_since_ns    owner of WRITER    WRITER            relaxed, a hint: since when those who wait are overtaken
  * reserved_ns      owner of WRITER    WRITER            relaxed, before the CAS to RESERVED

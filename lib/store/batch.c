@@ -1,6 +1,5 @@
 #include "store/batch.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,44 +7,19 @@
 #include "base/clock.h"
 #include "base/crashpoint.h"
 #include "base/log.h"
-#include "coord/client.h"
-#include "coord/freelist.h"
-#include "coord/reader.h"
-#include "coord/standby.h"
-#include "os/futex.h"
-#include "store/collect.h"
+#include "store/announce.h"
 #include "store/dbfile.h"
+#include "store/office.h"
 #include "store/store.h"
+#include "store/worker.h"
 
-#define STOCK_WAIT_MS 50u
-#define WRITER_WAIT_NS (1000 * LKS_NS_PER_MS)
 #define RUN_BYTES (1u << 20) /* neighbours are written and read together up to this */
 #define DRAIN_WAIT_MS 10000u
 #define LOG_AGAIN_NS (10000 * LKS_NS_PER_MS)
 
-struct batch {
-    struct lockstep_db *db;
-    struct lks_store *store;
-    const struct lks_geometry *g;
-    struct lks_reader pin;
-    uint64_t pinned_ns;
-    uint64_t from;      /* flushed when it began */
-    uint64_t target;
-    uint64_t size;      /* of the database at target, bytes */
-    uint64_t file_size; /* of the file now */
-    uint64_t file_size_after;
-    uint32_t page_size; /* of the database in the file now */
-    uint64_t written;   /* bytes */
-    bool sync;
-    bool shrink;        /* nobody needs what lies beyond `size` */
-    bool sealed;
-    bool settled;       /* what the store remembers of the file is true */
-    struct lks_collection found;
-};
-
 /* Step 3. */
 static enum lockstep_status
-collect_changes(struct batch *batch)
+collect_changes(struct lks_batch *batch)
 {
     struct lks_shm *shm = batch->db->shm;
     struct lks_collection *found = &batch->found;
@@ -65,154 +39,9 @@ collect_changes(struct batch *batch)
     return status;
 }
 
-/* Reads from the file; what lies beyond its end is zeros. */
-static enum lockstep_status
-read_file(struct batch *batch, uint64_t offset, void *buf, size_t size)
-{
-    size_t got = 0;
-    enum lockstep_status status =
-        batch->db->io->read(batch->store->database, offset, buf, size, &got);
-    if (status == LOCKSTEP_OK)
-        memset((char *)buf + got, 0, size - got);
-    return status;
-}
-
-/* Step 5: one unit's content as the file has it, for snapshots from `id` on. */
-static enum lockstep_status
-preserve_unit(struct batch *batch, uint32_t unit_no, uint64_t id)
-{
-    struct lks_shm *shm = batch->db->shm;
-    struct lks_shm_block *b;
-    uint32_t block;
-    enum lockstep_status status = lks_store_take_block(batch->db, batch->g, &block);
-    if (status != LOCKSTEP_OK)
-        return status;
-    b = lks_chunk_block(shm, batch->g, block);
-    status = read_file(batch, (uint64_t)unit_no << batch->g->unit_log2,
-                       lks_chunk_data(shm, batch->g, block), lks_unit_bytes(batch->g));
-    if (status != LOCKSTEP_OK) {
-        lks_freelist_return(shm, batch->g, block);
-        return status;
-    }
-    lks_dbfile_hide_tripwire((uint64_t)unit_no << batch->g->unit_log2,
-                             lks_chunk_data(shm, batch->g, block), lks_unit_bytes(batch->g));
-    lks_a64_set_relaxed(&b->id, id);
-    lks_a32_set_relaxed(&b->unit_no, unit_no);
-    LKS_CRASH_POINT("batch:preserving");
-    return lks_pagetable_append(shm, batch->g, block);
-}
-
-/* The file's counter once the batch is in it: with a survivor's eyes, see lks_recovery_connect(). */
-static uint64_t
-counter_after(const struct batch *batch)
-{
-    if (batch->found.count == 0 || batch->found.changes[0].unit_no != 0)
-        return lks_a64_relaxed(&batch->db->shm->state.file_counter);
-    return lks_dbfile_counter_in(
-        lks_chunk_data(batch->db->shm, batch->g, batch->found.changes[0].block), lks_unit_bytes(batch->g));
-}
-
-static uint32_t
-page_size_after(const struct batch *batch)
-{
-    if (batch->found.count == 0 || batch->found.changes[0].unit_no != 0)
-        return batch->page_size;
-    return lks_dbfile_page_size_in(
-        lks_chunk_data(batch->db->shm, batch->g, batch->found.changes[0].block), lks_unit_bytes(batch->g),
-        lks_unit_bytes(batch->g));
-}
-
-static void
-publish_next(struct batch *batch)
-{
-    struct lks_shm_state *state = &batch->db->shm->state;
-    lks_a64_set_relaxed(&state->next_size, batch->file_size_after);
-    lks_a64_set_relaxed(&state->next_counter, counter_after(batch));
-    /*
-     * Release: pairs with the acquire in read_behind().  The blocks of step 5 may still be missing then; the
-     * file is not written before they are there.
-     */
-    lks_a64_set_release(&state->next_id, batch->target);
-    lks_fence();
-    LKS_CRASH_POINT("batch:announced");
-}
-
-/*
- * The size of the file after the batch.  What lies beyond the database's end is cut off, unless a snapshot
- * below target is in use, for which it may be the only copy: then it is written like the rest and cut off by a
- * later batch, or by the last client.
- */
-static void
-choose_size(struct batch *batch, bool shrink)
-{
-    uint64_t end;
-    batch->shrink = shrink;
-    batch->file_size_after = batch->size;
-    if (shrink) {
-        while (batch->found.count > 0 && (uint64_t)batch->found.changes[batch->found.count - 1].unit_no
-                                           << batch->g->unit_log2 >=
-                                       batch->size)
-            batch->found.count--;
-        return;
-    }
-    if (batch->file_size > batch->file_size_after)
-        batch->file_size_after = batch->file_size;
-    if (batch->found.count == 0)
-        return;
-    end = ((uint64_t)batch->found.changes[batch->found.count - 1].unit_no + 1) << batch->g->unit_log2;
-    /* A last unit that the database fills in part is written in part. */
-    if (end > batch->file_size_after && end - lks_unit_bytes(batch->g) >= batch->size)
-        batch->file_size_after = end;
-}
-
-/* Step 5 with snapshots below target in use. */
-static enum lockstep_status
-preserve(struct batch *batch)
-{
-    struct lockstep_db *db = batch->db;
-    bool lent = batch->store->lent || db->leaving_as_owner;
-    enum lockstep_status status =
-        lent ? LOCKSTEP_OK : lks_queue_lock(db, &batch->store->place, WRITER_WAIT_NS);
-    size_t i;
-    if (status != LOCKSTEP_OK)
-        return status == LOCKSTEP_TIMEOUT ? LOCKSTEP_BUSY : status;
-    lks_horizon_scan(db->shm, &db->horizon);
-    choose_size(batch, db->horizon.lowest >= batch->target);
-    /* First: a sweep that comes while we look must know that the file is about to change. */
-    publish_next(batch);
-    /* Below target only: the floor may be beyond it by now. */
-    for (i = 0; i < batch->found.count && db->horizon.lowest < batch->target; i++) {
-        uint64_t oldest;
-        status = lks_pagetable_oldest(db->shm, batch->g, batch->found.changes[i].unit_no, &oldest);
-        if (status == LOCKSTEP_OK && db->horizon.lowest < oldest)
-            status = preserve_unit(batch, batch->found.changes[i].unit_no, db->horizon.lowest);
-        if (status != LOCKSTEP_OK)
-            break;
-    }
-    if (!lent)
-        lks_queue_unlock(db);
-    return status;
-}
-
-static enum lockstep_status
-announce(struct batch *batch)
-{
-    struct lks_horizon horizon;
-    lks_horizon_scan(batch->db->shm, &horizon);
-    if (horizon.count > 0 && horizon.lowest < batch->target) {
-        if (lks_client_reap_readers(batch->db, batch->target))
-            lks_horizon_scan(batch->db->shm, &horizon);
-        if (horizon.lowest < batch->target)
-            return preserve(batch);
-    }
-    choose_size(batch, true);
-    publish_next(batch);
-    return LOCKSTEP_OK;
-}
-
 /* Step 6: the pages [first, last] of the file as it is, those that it has. */
 static enum lockstep_status
-journal_range(struct batch *batch, uint64_t first, uint64_t last)
+journal_range(struct lks_batch *batch, uint64_t first, uint64_t last)
 {
     uint32_t page_size = batch->page_size;
     uint64_t pages = (batch->file_size + page_size - 1) / page_size;
@@ -226,7 +55,7 @@ journal_range(struct batch *batch, uint64_t first, uint64_t last)
             n = at_once;
         if (n > pages - page)
             n = pages - page;
-        status = read_file(batch, page * page_size, batch->store->run, (size_t)(n * page_size));
+        status = lks_dbfile_read(batch->db, page * page_size, batch->store->run, (size_t)(n * page_size));
         for (i = 0; i < n && status == LOCKSTEP_OK; i++)
             if (page + i != lock_page)
                 status = lks_journal_add(batch->store->journal, (uint32_t)(page + i + 1),
@@ -238,7 +67,7 @@ journal_range(struct batch *batch, uint64_t first, uint64_t last)
 
 /* The units may be larger or smaller than the pages that the file has now. */
 static enum lockstep_status
-journal_changes(struct batch *batch)
+journal_changes(struct lks_batch *batch)
 {
     uint32_t page_size = batch->page_size;
     uint64_t next_page = 0; /* the first page that is not yet in the journal */
@@ -274,11 +103,12 @@ journal_changes(struct batch *batch)
 }
 
 /*
- * A sync of the database, which settles what earlier batches wrote without one as well.  Linux calls pages clean that it
- * could not write, and says so once: if there were such, their content has to be written again.
+ * A sync of the database, which settles what earlier batches wrote without one as well.  Linux calls pages
+ * clean that it could not write, and says so once: if there were such, their content has to be written
+ * again.
  */
 static enum lockstep_status
-sync_database(struct batch *batch)
+sync_database(struct lks_batch *batch)
 {
     struct lks_shm_state *state = &batch->db->shm->state;
     enum lockstep_status status = batch->db->io->sync(batch->store->database);
@@ -289,7 +119,7 @@ sync_database(struct batch *batch)
 
 /* The whole file as the kernel has it, so that all of it is dirty again.  Content and size stay. */
 static enum lockstep_status
-write_file_anew(struct batch *batch)
+write_file_anew(struct lks_batch *batch)
 {
     const struct lks_io *io = batch->db->io;
     struct lks_shm_state *state = &batch->db->shm->state;
@@ -315,7 +145,7 @@ write_file_anew(struct batch *batch)
 
 /* Step 7. */
 static enum lockstep_status
-write_changes(struct batch *batch)
+write_changes(struct lks_batch *batch)
 {
     const struct lockstep_db *db = batch->db;
     uint32_t unit = lks_unit_bytes(batch->g);
@@ -352,14 +182,7 @@ write_changes(struct batch *batch)
 }
 
 static void
-wake_all(struct lks_shm_state *state)
-{
-    lks_a32_add(&state->flush_bell, 1);
-    lks_futex_wake(&state->flush_bell, UINT32_MAX);
-}
-
-static void
-publish_flushed(struct batch *batch)
+publish_flushed(struct lks_batch *batch)
 {
     struct lks_shm_state *state = &batch->db->shm->state;
     lks_a64_set_relaxed(&state->file_size, batch->file_size_after);
@@ -376,12 +199,12 @@ publish_flushed(struct batch *batch)
     lks_a64_add(&state->batches, 1);
     lks_a32_set_relaxed(&state->last_errno, 0);
     LKS_CRASH_POINT("batch:published");
-    wake_all(state);
+    lks_worker_wake_waiters(batch->db);
 }
 
 /* The journal's handle is made when it is first needed, after every rollback. */
 static enum lockstep_status
-open_journal(struct batch *batch)
+open_journal(struct lks_batch *batch)
 {
     if (batch->store->journal != NULL)
         return LOCKSTEP_OK;
@@ -390,7 +213,7 @@ open_journal(struct batch *batch)
 
 /* The file goes back to what it was; if it cannot, stock readers stay out until a later batch has done it. */
 static void
-undo(struct batch *batch)
+undo(struct lks_batch *batch)
 {
     bool rolled_back;
     /* A batch that was begun and not sealed is forgotten with the next begin. */
@@ -402,11 +225,11 @@ undo(struct batch *batch)
 }
 
 /*
- * The file as a rollback will find it.  To ask for its size is not cheap: who looks at a file's times makes Linux give
- * it a new one with the next write, and then every sync has to write the inode too.
+ * The file as a rollback will find it.  To ask for its size is not cheap: who looks at a file's times makes
+ * Linux give it a new one with the next write, and then every sync has to write the inode too.
  */
 static enum lockstep_status
-look_at_file(struct batch *batch)
+look_at_file(struct lks_batch *batch)
 {
     struct lockstep_db *db = batch->db;
     struct lks_shm_state *state = &db->shm->state;
@@ -428,9 +251,19 @@ look_at_file(struct batch *batch)
     return LOCKSTEP_OK;
 }
 
+static uint32_t
+page_size_after(const struct lks_batch *batch)
+{
+    if (batch->found.count == 0 || batch->found.changes[0].unit_no != 0)
+        return batch->page_size;
+    return lks_dbfile_page_size_in(
+        lks_chunk_data(batch->db->shm, batch->g, batch->found.changes[0].block), lks_unit_bytes(batch->g),
+        lks_unit_bytes(batch->g));
+}
+
 /* Steps 3 to 8. */
 static enum lockstep_status
-write_batch(struct batch *batch)
+write_batch(struct lks_batch *batch)
 {
     struct lockstep_db *db = batch->db;
     enum lockstep_status status = collect_changes(batch);
@@ -439,10 +272,10 @@ write_batch(struct batch *batch)
     if (status == LOCKSTEP_OK)
         status = open_journal(batch);
     if (status == LOCKSTEP_OK)
-        status = announce(batch);
+        status = lks_announce(batch);
     /* After the wait for WRITER that may be in there: stock readers are kept out for the writing only. */
     if (status == LOCKSTEP_OK)
-        status = lks_lockset_stock_exclude(&db->locks, STOCK_WAIT_MS);
+        status = lks_lockset_stock_exclude(&db->locks, LKS_STOCK_WAIT_MS);
     if (status == LOCKSTEP_OK)
         status = journal_changes(batch);
     if (status == LOCKSTEP_OK) {
@@ -467,8 +300,8 @@ write_batch(struct batch *batch)
     lks_lockset_stock_admit(&db->locks);
     publish_flushed(batch);
     /*
-     * A huge batch's journal is not kept; failing to give it up is no loss.  One of the usual size is: to have the filesystem
-     * find its blocks anew each time is dearer than to write them.
+     * A huge batch's journal is not kept; failing to give it up is no loss.  One of the usual size is: to
+     * have the filesystem find its blocks anew each time is dearer than to write them.
      */
     if (lks_journal_trim(batch->store->journal,
                          lks_a64_relaxed(&db->shm->state.store_limit) / 2) != LOCKSTEP_OK)
@@ -479,7 +312,7 @@ write_batch(struct batch *batch)
 
 /* Everything is in the file, but was written for OFF; now somebody wants it durable. */
 static enum lockstep_status
-sync_only(struct batch *batch)
+sync_only(struct lks_batch *batch)
 {
     struct lks_shm_state *state = &batch->db->shm->state;
     enum lockstep_status status = open_journal(batch);
@@ -490,14 +323,14 @@ sync_only(struct batch *batch)
     if (status == LOCKSTEP_OK) {
         lks_a64_set_release(&state->durable, batch->target);
         lks_a32_set_relaxed(&state->last_errno, 0);
-        wake_all(state);
+        lks_worker_wake_waiters(batch->db);
     }
     return status;
 }
 
 /* Did an earlier batch leave the file longer than the database, for a snapshot that is gone now? */
 static bool
-is_too_long(const struct batch *batch)
+is_too_long(const struct lks_batch *batch)
 {
     struct lks_horizon horizon;
     if (lks_a64_relaxed(&batch->db->shm->state.file_size) <= batch->size)
@@ -507,7 +340,7 @@ is_too_long(const struct batch *batch)
 }
 
 static enum lockstep_status
-pin_and_write(struct batch *batch)
+pin_and_write(struct lks_batch *batch)
 {
     struct lockstep_db *db = batch->db;
     struct lks_shm_state *state = &db->shm->state;
@@ -557,7 +390,7 @@ note_failure(struct lockstep_db *db, enum lockstep_status failure)
         error = ENOSPC;
     lks_a32_set_relaxed(&state->last_errno, error != 0 ? (uint32_t)error : EIO);
     lks_a64_add(&state->failures, 1);
-    wake_all(state);
+    lks_worker_wake_waiters(db);
     if (store->failed_logged_ns != 0 && now - store->failed_logged_ns < LOG_AGAIN_NS)
         return;
     store->failed_logged_ns = now;
@@ -567,52 +400,10 @@ note_failure(struct lockstep_db *db, enum lockstep_status failure)
             db->path, lks_status_name(failure), strerror(error != 0 ? error : EIO));
 }
 
-/* Steps 1 and, if need be, the rollback. */
-static enum lockstep_status
-prepare(struct lockstep_db *db, bool *out_worker)
-{
-    struct lks_store *store = lks_store_of(db);
-    enum lockstep_status status = LOCKSTEP_OK;
-    bool rolled_back = false;
-
-    if (!lks_lockset_holds(&db->locks, LKS_BYTE_WORKER)) {
-        status = lks_lockset_take(&db->locks, LKS_BYTE_WORKER, LKS_LOCK_EXCLUSIVE);
-        if (status != LOCKSTEP_OK)
-            return status;
-        store->clean = store->settled = false;
-        LKS_CRASH_POINT("batch:worker");
-        /* If this is a thread that waits for its commit: ours that stands by works from now on. */
-        lks_standby_wake(db);
-    }
-    lks_a32_set_relaxed(&db->shm->state.worker, db->client + 1);
-    if (out_worker != NULL)
-        *out_worker = true;
-    if (!store->clean) {
-        /*
-         * Stock readers out before RESERVED is taken: it would hide a hot journal from one that comes in
-         * between.
-         */
-        status = lks_lockset_stock_exclude(&db->locks, STOCK_WAIT_MS);
-        if (status == LOCKSTEP_OK)
-            status = lks_lockset_stock_reserve(&db->locks);
-        if (status == LOCKSTEP_OK)
-            status = lks_dbfile_rollback(db, &rolled_back);
-        if (status != LOCKSTEP_OK)
-            return status;
-        store->clean = true;
-        lks_lockset_stock_admit(&db->locks);
-    }
-    status = lks_lockset_stock_reserve(&db->locks);
-    if (status != LOCKSTEP_OK)
-        return status;
-    status = lks_dbfile_open(db);
-    return status == LOCKSTEP_OK ? lks_dbfile_check_place(db) : status;
-}
-
 static enum lockstep_status
 run_locked(struct lockstep_db *db, bool *out_worker)
 {
-    struct batch batch = {.db = db, .store = lks_store_of(db)};
+    struct lks_batch batch = {.db = db, .store = lks_store_of(db)};
     enum lockstep_status status;
 
     lks_os_set_errno(0);
@@ -620,7 +411,7 @@ run_locked(struct lockstep_db *db, bool *out_worker)
         batch.store->run = malloc(RUN_BYTES);
     if (batch.store->run == NULL)
         return LOCKSTEP_NOMEM;
-    status = prepare(db, out_worker);
+    status = lks_office_take(db, out_worker);
     if (status == LOCKSTEP_OK)
         status = pin_and_write(&batch);
     if (batch.store->clean)
@@ -631,28 +422,6 @@ run_locked(struct lockstep_db *db, bool *out_worker)
         batch.store->failed_logged_ns = 0;
     free(batch.found.changes);
     return status;
-}
-
-static void
-resign_locked(struct lockstep_db *db)
-{
-    struct lks_store *store = lks_store_of(db);
-    lks_journal_close(store->journal);
-    store->journal = NULL;
-    lks_dbfile_close(db);
-    if (lks_lockset_holds(&db->locks, LKS_BYTE_WORKER)) {
-        lks_a32_set_relaxed(&db->shm->state.worker, 0);
-        /* If the journal is hot and could not be rolled back, who comes next finds RESERVED free. */
-        lks_lockset_stock_unreserve(&db->locks);
-        lks_lockset_stock_admit(&db->locks);
-        lks_lockset_drop(&db->locks, LKS_BYTE_WORKER);
-        /* Who waits for a ticket looks for the place, and so do those who stand by. */
-        wake_all(&db->shm->state);
-        lks_standby_call(db);
-    }
-    store->clean = store->settled = false;
-    free(store->run);
-    store->run = NULL;
 }
 
 enum lockstep_status
@@ -672,7 +441,7 @@ lks_batch_run(struct lockstep_db *db, bool *out_worker)
     status = run_locked(db, out_worker);
     /* Who runs no thread must not be the one that everybody waits for. */
     if (db->options.no_worker)
-        resign_locked(db);
+        lks_office_resign_locked(db);
     lks_mutex_unlock(&store->batch_mutex);
     return status;
 }
@@ -695,13 +464,4 @@ lks_batch_drain(struct lockstep_db *db)
         if (status == LOCKSTEP_BUSY)
             lks_clock_nap_ms(2);
     }
-}
-
-void
-lks_batch_resign(struct lockstep_db *db)
-{
-    struct lks_store *store = lks_store_of(db);
-    lks_mutex_lock(&store->batch_mutex);
-    resign_locked(db);
-    lks_mutex_unlock(&store->batch_mutex);
 }

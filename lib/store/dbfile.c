@@ -61,6 +61,16 @@ lks_dbfile_check_place(struct lockstep_db *db)
     return LOCKSTEP_IOERR;
 }
 
+enum lockstep_status
+lks_dbfile_read(struct lockstep_db *db, uint64_t offset, void *buf, size_t size)
+{
+    size_t got = 0;
+    enum lockstep_status status = db->io->read(lks_store_of(db)->database, offset, buf, size, &got);
+    if (status == LOCKSTEP_OK)
+        memset((char *)buf + got, 0, size - got);
+    return status;
+}
+
 static enum lockstep_status
 read_head(struct lockstep_db *db, unsigned char head[HEADER_BYTES], bool *out_sqlite)
 {

@@ -2,12 +2,12 @@
  * The database file as the worker sees it: opening it through the store's io, what its header says, and the
  * tripwire.
  *
- * The tripwire: while commits may be pending, byte 18 of the file (SQLite's "write version") is 3, which the
- * file format defines as "may be read, not written".  So stock SQLite cannot change the file between a
- * kill of all clients and their return.  It is put there when the first writer begins (an empty file has no such byte: there the VFS lets
- * COMMIT wait for the first batch), written with every
- * batch, and taken back by the last client.  Above the store nobody sees it.  In single-process mode there is none:
- * what was pending when the process died is gone, so nobody can spoil it.
+ * The tripwire: while commits may be pending, byte 18 of the file (SQLite's "write version") is 3, which
+ * the file format defines as "may be read, not written".  So stock SQLite cannot change the file between a
+ * kill of all clients and their return.  It is put there when the first writer begins (an empty file has no
+ * such byte: there the VFS lets COMMIT wait for the first batch), written with every batch, and taken back
+ * by the last client.  Above the store nobody sees it.  In single-process mode there is none: what was
+ * pending when the process died is gone, so nobody can spoil it.
  *
  * All calls but those on buffers: holding batch_mutex, or DMS1 while nobody else is there.
  */
@@ -25,6 +25,9 @@ LKS_CHECKED enum lockstep_status lks_dbfile_open(struct lockstep_db *db);
 void lks_dbfile_close(struct lockstep_db *db);
 /* Does the name still lead to the file?  Else its journal would lie beside another one: IOERR. */
 LKS_CHECKED enum lockstep_status lks_dbfile_check_place(struct lockstep_db *db);
+/* What lies beyond the file's end is zeros. */
+LKS_CHECKED enum lockstep_status lks_dbfile_read(struct lockstep_db *db, uint64_t offset, void *buf,
+                                                 size_t size);
 /* From SQLite's header: the page size, `otherwise` if there is none; and what lks_dbfile_counter() says. */
 LKS_CHECKED enum lockstep_status lks_dbfile_look(struct lockstep_db *db, uint32_t otherwise,
                                                  uint32_t *out_page_size, uint64_t *out_counter);

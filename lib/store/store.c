@@ -8,6 +8,7 @@
 #include "coord/registry.h"
 #include "os/map.h"
 #include "store/batch.h"
+#include "store/office.h"
 #include "store/recovery.h"
 #include "store/shorten.h"
 #include "store/sweep.h"
@@ -33,7 +34,7 @@ static const struct lks_database_hooks hooks = {
     .leave = lks_recovery_leave,
     .start_worker = lks_worker_start,
     .stop_worker = lks_worker_stop,
-    .resign = lks_batch_resign,
+    .resign = lks_office_resign,
     .destroy = destroy_store,
 };
 

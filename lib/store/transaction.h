@@ -1,6 +1,8 @@
 /*
  * A connection and its transaction: the file as bytes, as of one snapshot.
  *
+ * transaction.c has what each transaction does, transaction_write.c what one does that writes.
+ *
  * Used by one thread at a time.  Reads come from the newest block of a unit that the snapshot sees, else from
  * the file; writes go to blocks of the next commit.  Any offset and length will do; whole units are fast.
  *
@@ -84,5 +86,9 @@ void lks_conn_renew(struct lockstep_conn *conn);
 void lks_conn_write_end(struct lockstep_conn *conn);
 /* Ends the transaction, discarding what was not published. */
 void lks_conn_end(struct lockstep_conn *conn);
+
+/* Part of one unit as the transaction sees it, for the writer that changes the rest. */
+LKS_CHECKED enum lockstep_status lks_conn_read_unit(struct lockstep_conn *conn, uint64_t offset, void *buf,
+                                                    size_t size);
 
 #endif

@@ -10,6 +10,7 @@
 #include "coord/standby.h"
 #include "os/futex.h"
 #include "store/batch.h"
+#include "store/office.h"
 #include "store/store.h"
 
 /* Who rings may die between taking `worker_asleep` away and the bell, and then nobody rings: it is the limit of that. */
@@ -57,6 +58,14 @@ lks_worker_notice(struct lockstep_db *db)
         lks_a32_add(&state->work_bell, 1);
         lks_futex_wake(&state->work_bell, UINT32_MAX);
     }
+}
+
+void
+lks_worker_wake_waiters(struct lockstep_db *db)
+{
+    struct lks_shm_state *state = &db->shm->state;
+    lks_a32_add(&state->flush_bell, 1);
+    lks_futex_wake(&state->flush_bell, UINT32_MAX);
 }
 
 void
@@ -187,7 +196,7 @@ lks_worker_start(struct lockstep_db *db)
     store->worker_running = false;
     if (db->options.no_worker) {
         /* Who runs no thread must not be the one that everybody waits for. */
-        lks_batch_resign(db);
+        lks_office_resign(db);
         return LOCKSTEP_OK;
     }
     /* Signals are the application's: none is delivered to this thread. */

@@ -28,6 +28,8 @@ void lks_worker_stop(struct lockstep_db *db);
 void lks_worker_notice(struct lockstep_db *db);
 /* Rings the worker in any case. */
 void lks_worker_ring(struct lockstep_db *db);
+/* Rings flush_bell: a batch has succeeded or failed, or WORKER is free. */
+void lks_worker_wake_waiters(struct lockstep_db *db);
 /*
  * Sleeps on flush_bell until something was written behind, at most wait_ns.  If nothing was, this process's thread looks
  * whether there is a worker at all.

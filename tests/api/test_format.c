@@ -1,7 +1,7 @@
 /*
  * The name of what an application keeps in the file: who has another one is not let in.
  *
- * Made to fail by: leaving lks_format_check() out of prepare_joining() or out of prepare_alone(); not replacing the file of
+ * Made to fail by: leaving lks_format_check() out of prepare_joining() or out of lks_coordfile_prepare(); not replacing the file of
  * another name in which nothing waits; leaving lks_format_make() out; "SQLite" in lib/vfs/uri.c; a process that takes all
  * callbacks for one; keeping the file that a callback refused; what lies behind a name's end as part of it.
  */

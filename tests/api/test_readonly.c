@@ -2,7 +2,7 @@
  * Clients that only read a database that is live: DMS3.
  *
  * Made to fail by: taking DMS2 in place of DMS3 (attach_locked); removing the coordination file beside DMS3 (leave_last);
- * setting it aside or removing it beside DMS3 (attach_locked); leaving preserve() out of announce(); adopting nothing
+ * setting it aside or removing it beside DMS3 (replace_unfit); leaving preserve() out of lks_announce(); adopting nothing
  * where only readers are connected; starting the worker thread for a client that only reads.
  */
 #include "api/enginetest.h"

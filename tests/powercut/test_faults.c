@@ -3,7 +3,7 @@
  * it: nothing that waits is lost, stock readers never see a torn state meanwhile, and after a failed sync, which
  * leaves the kernel calling pages clean that are not on the disk, a batch is written again before it is called
  * durable.  In lib/: note_failure() and undo() in store/batch.c, the states of store/journal.c, failure() in
- * store/ticket.c, the limits in store/transaction.c.
+ * store/ticket.c, the limits in store/space.c.
  *
  * Faults are injected below the library (fault_vfs.h), what reaches the disk is recorded (recorder_vfs.h), and
  * the record is cut everywhere (replay.h), where a failed sync loses what was unsynced for good.

@@ -9,7 +9,7 @@
  *   hand_over() without lks_standby_call(), or one that rings nobody           a_commit_that_is_left
  *   lks_worker_notice() without lks_standby_notice()                           a_dead_worker
  *   lks_worker_await() without lks_standby_wake()                              a_writer_before_a_full_store
- *   prepare() in batch.c without lks_standby_wake()                            a_place_that_a_waiter_took
+ *   lks_office_take() without lks_standby_wake()                               a_place_that_a_waiter_took
  *   work() that keeps its back-off though nothing is pending any more          a_worker_that_found
  *   IDLE_NS of ten seconds                                                     whoever_dies_while_he_rings
  *   stand_by() that takes WORKER before it arms its bell                       a_worker_that_leaves_in_between
