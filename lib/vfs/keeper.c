@@ -46,9 +46,11 @@ lks_keeper_close(struct lks_keeper *k)
 {
     if (k->connection != NULL)
         (void)sqlite3_close(k->connection);
+    lks_lock_note_close(k->note);
     k->connection = NULL;
     k->main = k->log = NULL;
     k->index = NULL;
+    k->note = NULL;
 }
 
 /* Its log and its wal-index, which are there while the connection is open. */
@@ -87,6 +89,11 @@ lks_keeper_open(struct lks_keeper *k)
     vfs = lks_copy_vfs(k->shm);
     if (vfs == NULL)
         return false;
+    if (k->shm != LKS_SHM_HEAP) {
+        if (lks_lock_note_open(k->db->path, &k->note) != LOCKSTEP_OK)
+            return false;
+        lks_lock_note_set(k->note, true);
+    }
     rc = sqlite3_open_v2(k->db->path, &k->connection,
                          SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE, vfs->zName);
     /* Its checkpoints sync; it makes none by itself; and it has read, so that the log is open. */

@@ -32,6 +32,7 @@ struct lks_keeper {
     enum lks_shm_kind shm; /* of the process's first connection */
     sqlite3 *connection;
     sqlite3_file *main, *log;
+    struct lks_lock_note *note; /* while the connection is there; what a child of fork() has of it stays */
     volatile uint32_t *index;
     struct lks_place place;
     uint64_t not_before_ns; /* the next pass */

@@ -17,6 +17,7 @@
 
 #include "store/transaction.h"
 #include "vfs/copy_file.h"
+#include "vfs/lock_note.h"
 #include "vfs/sqlite.h"
 #include "vfs/wal.h"
 
@@ -49,6 +50,7 @@ struct lks_file {
     int lock;            /* SQLITE_LOCK_* as SQLite believes */
     bool store;          /* the transaction that is open goes through the store */
     bool real_locked;    /* ... or through the parent */
+    struct lks_lock_note *note; /* of that, since the first one */
     int wal_wanted;      /* PRAGMA journal_mode=WAL was let through: for so many locks more */
     bool exclusive;      /* PRAGMA locking_mode=EXCLUSIVE */
     bool told_permission; /* that the coordination file is not ours to use */
