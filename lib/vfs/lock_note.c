@@ -31,9 +31,9 @@ after_fork(void)
 }
 
 /*
- * When the library is loaded, so that a fork takes this mutex last (the handlers before it are called from last to first).  Taken
- * before the registry's it would be waited for by the background thread, which ends, and that by who closes the database
- * under the registry's.
+ * When the library is loaded, so that a fork takes this mutex last: the handlers before it are called from last to first.
+ * Taken before the registry's it would be waited for by the background thread, which ends, and that by who closes the
+ * database under the registry's.
  */
 __attribute__((constructor)) static void
 notes_init(void)

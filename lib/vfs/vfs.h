@@ -139,6 +139,10 @@ uint64_t lks_file_newest(struct lks_file *file);
 enum lockstep_status lks_file_wait(struct lks_file *file, uint64_t ticket, int timeout_ms);
 /* Closes file->conn and file->db, of either mode. */
 void lks_file_drop_connection(struct lks_file *file);
+/* SHARED through the parent.  MISUSE: the locks of a parent process are carried; a note of it is there before, and after. */
+int lks_file_begin_at_parent(struct lks_file *file);
+/* That has been given up. */
+void lks_file_drop_note(struct lks_file *file);
 /* Forgets the connection to the store, if this file and process are the only ones that use it. */
 bool lks_store_file_disconnect(struct lks_file *file);
 
