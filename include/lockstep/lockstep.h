@@ -12,7 +12,8 @@
  *     is written when the disk recovers.
  *   - A database in WAL mode: tickets count points in its log, and lockstep_ticket() may draw a new one.  When a
  *     sync of the log has failed, every later commit fails until all processes have closed the database.
- *   - A connection does not survive fork(): in the child every call on it fails.
+ *   - A connection does not survive fork(): in the child every call on it fails.  In WAL mode the child is refused one of
+ *     its own (SQLITE_MISUSE) as long as it carries one of its parent's: lockstep(7), FORK.
  *
  * Calls take a connection whose main database is open through the VFS; SQLITE_MISUSE if it is not.  They are
  * as thread-safe as the connection.

@@ -3,10 +3,12 @@
  *
  * The process that holds WORKER does the work for all, over the log's keeper (keeper.h):
  *   lag          the log is synced when the oldest commit that nobody waits for is max_lag / 2 old;
- *   checkpoints  a pass over the log when 1000 frames or more are to be written back;
+ *   checkpoints  a pass over the log when 1000 frames or more are to be written back: at once, or, while the log grows
+ *                fast, when there are more, and half a second after the last pass at the latest;
  *   mending      a log that was poisoned, if we were the first to come after all had left.
  *
- * The thread is started by the first commit that finds none at work, in whatever process; and then one more, the
+ * The thread is started by the first commit that finds none at work, in whatever process, and by a reader that ends before a log
+ * that should have been written back; and then one more, the
  * deputy's, by the first commit of another process that is left to the background (NORMAL) and finds none: it sees to it
  * that the log is synced in time, though the worker be stopped or dead.  So a NORMAL commit is synced within max_lag
  * unless both are struck within that time.  All other processes have no thread, and their locks and system calls
@@ -105,6 +107,13 @@ lks_checkpoint_ensure(struct lockstep_db *db, const volatile uint32_t *index)
         lks_log_backlog(index) < 2 * LKS_CHECKPOINT_FRAMES_MOST)
         return;
     (void)!launch(db);
+}
+
+void
+lks_checkpoint_unheld(struct lockstep_db *db, const volatile uint32_t *index)
+{
+    if (lks_log_backlog(index) >= LKS_CHECKPOINT_FRAMES && lks_a32_relaxed(&db->shm->state.checkpoint_off) == 0)
+        lks_checkpoint_ensure(db, index);
 }
 
 static void
@@ -278,7 +287,7 @@ sleep_on_bell(struct checkpointer *c)
 {
     struct lks_shm_state *state = &c->db->shm->state;
     uint32_t seen = lks_a32_seq(&state->work_bell);
-    uint64_t due = sync_due(state, WORKER_QUARTERS), now, wait_ns = IDLE_NS;
+    uint64_t due = sync_due(state, WORKER_QUARTERS), now, wait_ns = IDLE_NS, next;
     lks_a32_set_relaxed(&state->worker_asleep, due == UINT64_MAX ? LKS_WORKER_IDLE : LKS_WORKER_NAPPING);
     /* Then the words: pairs with the read-modify-writes in lks_groupsync_note(). */
     lks_fence();
@@ -286,8 +295,9 @@ sleep_on_bell(struct checkpointer *c)
     now = lks_clock_ns();
     if (due < now + wait_ns)
         wait_ns = due > now ? due - now : 0;
-    if (c->keeper.not_before_ns > now && c->keeper.not_before_ns < now + wait_ns)
-        wait_ns = c->keeper.not_before_ns - now;
+    next = lks_keeper_next_ns(&c->keeper, now);
+    if (next < now + wait_ns)
+        wait_ns = next - now;
     if (wait_ns > 0 && !is_pass_due(c, now) && !stopping(c))
         lks_futex_wait(&state->work_bell, seen, wait_ns);
     lks_a32_set_relaxed(&state->worker_asleep, LKS_WORKER_AWAKE);

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include "vfs/copy_log.h"
 #include "vfs/vfs.h"
 
 static sqlite3_vfs copy_vfs, heap_vfs;
@@ -11,6 +12,8 @@ vfs_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags, int 
 {
     if (name != NULL && (flags & SQLITE_OPEN_MAIN_DB) != 0)
         return lks_copy_file_open(vfs == &heap_vfs ? LKS_SHM_HEAP : LKS_SHM_COPY, name, file, flags, out_flags);
+    if (name != NULL && (flags & SQLITE_OPEN_WAL) != 0)
+        return lks_copy_log_open(sqlite3_database_file_object(name), name, file, flags, out_flags);
     return lks_vfs_parent()->xOpen(lks_vfs_parent(), name, file, flags, out_flags);
 }
 

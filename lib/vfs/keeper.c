@@ -18,6 +18,8 @@
 #define DEFAULT_LOG_LIMIT (64ull << 20)
 /* When a log that a reader keeps from being truncated is looked at again, though nothing is to be written back. */
 #define LIMIT_AGAIN_NS (200 * LKS_NS_PER_MS)
+/* So long after a pass the log does not grow as fast as was thought: what is worth a pass then gets one. */
+#define AT_REST_NS (500 * LKS_NS_PER_MS)
 
 #define BACK_OFF_MIN_NS (50 * LKS_NS_PER_MS)
 #define BACK_OFF_MAX_NS (1000 * LKS_NS_PER_MS)
@@ -44,9 +46,11 @@ lks_keeper_close(struct lks_keeper *k)
 {
     if (k->connection != NULL)
         (void)sqlite3_close(k->connection);
+    lks_lock_note_close(k->note);
     k->connection = NULL;
     k->main = k->log = NULL;
     k->index = NULL;
+    k->note = NULL;
 }
 
 /* Its log and its wal-index, which are there while the connection is open. */
@@ -85,6 +89,11 @@ lks_keeper_open(struct lks_keeper *k)
     vfs = lks_copy_vfs(k->shm);
     if (vfs == NULL)
         return false;
+    if (k->shm != LKS_SHM_HEAP) {
+        if (lks_lock_note_open(k->db->path, &k->note) != LOCKSTEP_OK)
+            return false;
+        lks_lock_note_set(k->note, true);
+    }
     rc = sqlite3_open_v2(k->db->path, &k->connection,
                          SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE, vfs->zName);
     /* Its checkpoints sync; it makes none by itself; and it has read, so that the log is open. */
@@ -140,11 +149,15 @@ is_long(const struct lks_keeper *k)
     return lks_log_frames(k->index) * frame > log_limit(k) / 2 || is_beyond_limit(k);
 }
 
-/* The faster the log grows the more is written back at once: pages that were written again are written once. */
+/*
+ * The faster the log grows the more is written back at once: pages that were written again are written once.  What the
+ * last pass left, for a reader was in the way, has not come since.
+ */
 static void
-adapt(struct lks_keeper *k, uint32_t frames)
+adapt(struct lks_keeper *k, uint32_t before)
 {
     uint64_t now = lks_clock_ns(), wanted = LKS_CHECKPOINT_FRAMES;
+    uint32_t frames = before > k->left ? before - k->left : 0;
     if (k->last_ns != 0 && now > k->last_ns)
         wanted = frames * CHECKPOINT_NS / (now - k->last_ns);
     if (wanted < LKS_CHECKPOINT_FRAMES)
@@ -153,6 +166,7 @@ adapt(struct lks_keeper *k, uint32_t frames)
         wanted = LKS_CHECKPOINT_FRAMES_MOST;
     lks_a32_set_relaxed(&k->db->shm->state.log_wanted, (uint32_t)wanted);
     k->last_ns = now;
+    k->left = lks_log_backlog(k->index);
 }
 
 /* For people. */
@@ -287,10 +301,23 @@ bool
 lks_keeper_due(const struct lks_keeper *k, uint64_t now_ns)
 {
     const struct lks_shm_state *state = &k->db->shm->state;
+    uint32_t backlog;
     if (k->index == NULL || now_ns < k->not_before_ns || lks_a32_relaxed(&state->checkpoint_off) != 0)
         return false;
-    return lks_log_backlog(k->index) >= lks_log_wanted(state) ||
+    backlog = lks_log_backlog(k->index);
+    return backlog >= lks_log_wanted(state) ||
+           (backlog >= LKS_CHECKPOINT_FRAMES && now_ns >= k->last_ns + AT_REST_NS) ||
            (now_ns >= k->limit_not_before_ns && is_beyond_limit(k));
+}
+
+uint64_t
+lks_keeper_next_ns(const struct lks_keeper *k, uint64_t now_ns)
+{
+    if (k->not_before_ns > now_ns)
+        return k->not_before_ns;
+    if (k->index != NULL && k->last_ns + AT_REST_NS > now_ns && lks_log_backlog(k->index) >= LKS_CHECKPOINT_FRAMES)
+        return k->last_ns + AT_REST_NS;
+    return UINT64_MAX;
 }
 
 /* ------------------------------------------------------------------------------------------------

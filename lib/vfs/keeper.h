@@ -19,7 +19,11 @@
 
 #include "vfs/vfs.h"
 
-/* A pass is due when so many frames are to be written back: what is appended in some 50 ms, within bounds. */
+/*
+ * A pass is due when so many frames are to be written back: what is appended in some 50 ms, within bounds; for the least
+ * of it also at rest.  A shorter rest stays, as in stock SQLite: to write it back, and to sync the database, after each
+ * of a few commits an hour would cost more than it takes to read it in the log.
+ */
 #define LKS_CHECKPOINT_FRAMES 1000u
 #define LKS_CHECKPOINT_FRAMES_MOST 8000u
 
@@ -28,11 +32,13 @@ struct lks_keeper {
     enum lks_shm_kind shm; /* of the process's first connection */
     sqlite3 *connection;
     sqlite3_file *main, *log;
+    struct lks_lock_note *note; /* while the connection is there; what a child of fork() has of it stays */
     volatile uint32_t *index;
     struct lks_place place;
     uint64_t not_before_ns; /* the next pass */
     uint64_t limit_not_before_ns; /* one that is only to shorten the log */
     uint64_t last_ns;       /* when the last one ended */
+    uint32_t left;          /* frames that it did not write back */
     uint64_t back_off_ns;
 };
 
@@ -50,6 +56,8 @@ void lks_keeper_refresh(struct lks_keeper *k);
 enum lockstep_status lks_keeper_sync(void *keeper);
 /* Is there enough to be written back, or the log too long, and is it for us to do? */
 bool lks_keeper_due(const struct lks_keeper *k, uint64_t now_ns);
+/* When a pass may become due though nobody commits, after now_ns; UINT64_MAX: that is not known. */
+uint64_t lks_keeper_next_ns(const struct lks_keeper *k, uint64_t now_ns);
 void lks_keeper_pass(struct lks_keeper *k);
 /* Of a poisoned log, with nobody else connected before; false: try again. */
 bool lks_keeper_mend(struct lks_keeper *k);

@@ -26,7 +26,6 @@ struct lks_shm_file {
 
 /* The last of all: no other is taken, and nothing of SQLite's called, under it. */
 static pthread_mutex_t kept_mutex = PTHREAD_MUTEX_INITIALIZER;
-static pthread_once_t kept_once = PTHREAD_ONCE_INIT;
 static struct kept *kept_list;
 static struct kept *carried; /* across fork(): the parent's, and its `users` handles that the child has of it */
 
@@ -55,7 +54,8 @@ after_fork_child(void)
     pthread_mutex_unlock(&kept_mutex);
 }
 
-static void
+/* When the library is loaded: a fork takes this mutex last, as that of lock_note.c. */
+__attribute__((constructor)) static void
 kept_init(void)
 {
     pthread_atfork(before_fork, after_fork_parent, after_fork_child);
@@ -226,7 +226,6 @@ lks_shm_file_open(const char *path, bool readonly, struct lks_shm_file **out_fil
     if (file == NULL)
         return LOCKSTEP_NOMEM;
     file->area = (struct lks_shm_area){file_read, file_write, file_size, file_extend};
-    pthread_once(&kept_once, kept_init);
     pthread_mutex_lock(&kept_mutex);
     sweep_locked();
     status = use_locked(path, readonly, &file->kept);

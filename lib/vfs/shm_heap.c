@@ -33,7 +33,6 @@ struct lks_shm_heap {
 
 /* The last of all, as in shm_file.c; memory is copied under it, at most a region. */
 static pthread_mutex_t heap_mutex = PTHREAD_MUTEX_INITIALIZER;
-static pthread_once_t heap_once = PTHREAD_ONCE_INIT;
 static struct lks_shm_heap *heaps;
 
 static void
@@ -59,7 +58,8 @@ after_fork_child(void)
     pthread_mutex_unlock(&heap_mutex);
 }
 
-static void
+/* When the library is loaded: a fork takes this mutex last, as that of lock_note.c. */
+__attribute__((constructor)) static void
 heap_init(void)
 {
     pthread_atfork(before_fork, after_fork_parent, after_fork_child);
@@ -340,7 +340,6 @@ enum lockstep_status
 lks_shm_heap_open(const char *path, struct lks_shm_heap **out_heap)
 {
     enum lockstep_status status;
-    pthread_once(&heap_once, heap_init);
     pthread_mutex_lock(&heap_mutex);
     status = open_locked(path, out_heap);
     pthread_mutex_unlock(&heap_mutex);

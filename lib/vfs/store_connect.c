@@ -178,3 +178,43 @@ lks_store_file_disconnect(struct lks_file *f)
     lks_file_drop_connection(f);
     return true;
 }
+
+/* On the heap the locks are not SQLite's: its table does not have them. */
+static enum lockstep_status
+note_lock(struct lks_file *f)
+{
+    enum lockstep_status status = LOCKSTEP_OK;
+    if (f->uri.shm == LKS_SHM_HEAP)
+        return LOCKSTEP_OK;
+    if (lks_lock_note_is_carried(f->name)) {
+        lks_log(LKS_ERROR, "%s: connections to it were carried across fork(), and SQLite takes their locks for this "
+                           "process's; it can be used once they are closed, or after exec()", f->name);
+        return LOCKSTEP_MISUSE;
+    }
+    if (f->note == NULL)
+        status = lks_lock_note_open(f->name, &f->note);
+    if (status == LOCKSTEP_OK)
+        lks_lock_note_set(f->note, true);
+    /* Without a name nobody opens it by that. */
+    return status == LOCKSTEP_NOMEM ? status : LOCKSTEP_OK;
+}
+
+void
+lks_file_drop_note(struct lks_file *f)
+{
+    if (f->note != NULL)
+        lks_lock_note_set(f->note, false);
+}
+
+int
+lks_file_begin_at_parent(struct lks_file *f)
+{
+    enum lockstep_status status = note_lock(f);
+    int rc = lks_sqlite_code(status, SQLITE_IOERR_LOCK);
+    if (rc == SQLITE_OK)
+        rc = f->real->pMethods->xLock(f->real, SQLITE_LOCK_SHARED);
+    f->real_locked = rc == SQLITE_OK;
+    if (rc != SQLITE_OK)
+        lks_file_drop_note(f);
+    return rc;
+}

@@ -60,6 +60,7 @@ store_close(sqlite3_file *file)
     lks_file_drop_connection(f);
     if (f->real->pMethods != NULL)
         rc = f->real->pMethods->xClose(f->real);
+    lks_lock_note_close(f->note);
     free(f->journal_buffer);
     file->pMethods = NULL;
     return rc;
@@ -282,11 +283,8 @@ begin(struct lks_file *f)
 {
     enum lockstep_status status;
     int rc = lks_store_file_connect(f);
-    if (rc == SQLITE_NOTFOUND) {
-        rc = f->real->pMethods->xLock(f->real, SQLITE_LOCK_SHARED);
-        f->real_locked = rc == SQLITE_OK;
-        return rc;
-    }
+    if (rc == SQLITE_NOTFOUND)
+        return lks_file_begin_at_parent(f);
     if (rc != SQLITE_OK)
         return rc;
     lks_wait_before_begin(f);
@@ -353,8 +351,10 @@ store_unlock(sqlite3_file *file, int level)
         }
     }
     f->lock = level;
-    if (level == SQLITE_LOCK_NONE)
+    if (level == SQLITE_LOCK_NONE) {
         f->store = f->real_locked = false;
+        lks_file_drop_note(f);
+    }
     return rc;
 }
 

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/mutex.h"
+#include "vfs/copy_log.h"
 #include "vfs/copy_vfs.h"
 #include "vfs/tables.h"
 #include "vfs/wait.h"
@@ -267,7 +268,7 @@ lks_vfs_fill(sqlite3_vfs *vfs, const char *name)
         .iVersion = 3,
         .pNext = vfs->pNext, /* SQLite's, if it is registered */
         .szOsFile = max((int)sizeof(struct lks_file) + lks_copy_file_bytes(),
-                        max(lks_journal_file_bytes(), lks_wal_file_bytes())) +
+                        max(lks_journal_file_bytes(), lks_wal_file_bytes() + lks_copy_log_bytes())) +
                     parent_vfs->szOsFile,
         .mxPathname = parent_vfs->mxPathname,
         .zName = name,

@@ -17,6 +17,7 @@
 
 #include "store/transaction.h"
 #include "vfs/copy_file.h"
+#include "vfs/lock_note.h"
 #include "vfs/sqlite.h"
 #include "vfs/wal.h"
 
@@ -49,6 +50,7 @@ struct lks_file {
     int lock;            /* SQLITE_LOCK_* as SQLite believes */
     bool store;          /* the transaction that is open goes through the store */
     bool real_locked;    /* ... or through the parent */
+    struct lks_lock_note *note; /* of that, since the first one */
     int wal_wanted;      /* PRAGMA journal_mode=WAL was let through: for so many locks more */
     bool exclusive;      /* PRAGMA locking_mode=EXCLUSIVE */
     bool told_permission; /* that the coordination file is not ours to use */
@@ -137,6 +139,10 @@ uint64_t lks_file_newest(struct lks_file *file);
 enum lockstep_status lks_file_wait(struct lks_file *file, uint64_t ticket, int timeout_ms);
 /* Closes file->conn and file->db, of either mode. */
 void lks_file_drop_connection(struct lks_file *file);
+/* SHARED through the parent.  MISUSE: the locks of a parent process are carried; a note of it is there before, and after. */
+int lks_file_begin_at_parent(struct lks_file *file);
+/* That has been given up. */
+void lks_file_drop_note(struct lks_file *file);
 /* Forgets the connection to the store, if this file and process are the only ones that use it. */
 bool lks_store_file_disconnect(struct lks_file *file);
 

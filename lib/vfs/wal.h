@@ -164,6 +164,8 @@ enum lockstep_status lks_checkpoint_prepare(struct lockstep_db *db, enum lks_shm
 void lks_checkpoint_notice(struct lockstep_db *db, const volatile uint32_t *index, bool lags);
 /* Starts the process's thread if nobody else's is at work. */
 void lks_checkpoint_ensure(struct lockstep_db *db, const volatile uint32_t *index);
+/* A reader has let go of the log, perhaps the last that was in the way; who wrote it may have left since. */
+void lks_checkpoint_unheld(struct lockstep_db *db, const volatile uint32_t *index);
 /* Is there somebody who checkpoints in the background? */
 bool lks_checkpoint_awake(struct lockstep_db *db, const volatile uint32_t *index);
 /* In the calling thread, as lockstep_run() wants it. */

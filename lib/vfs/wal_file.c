@@ -1,6 +1,6 @@
 /*
- * The `-wal` file of a main database file: the parent's, call for call, but that the sync of a commit may be put
- * off until after the write lock is let go.
+ * The `-wal` file of a main database file: the parent's, or copy_log.c's over it, call for call, but that the sync of a
+ * commit may be put off until after the write lock is let go.
  *
  * SQLite syncs its log on three occasions:
  *
@@ -26,6 +26,7 @@
 
 #include "base/crashpoint.h"
 #include "coord/groupsync.h"
+#include "vfs/copy_log.h"
 #include "vfs/vfs.h"
 
 #define LOG_HEADER_BYTES 32
@@ -171,8 +172,6 @@ wal_truncate(sqlite3_file *file, sqlite3_int64 size)
     int rc;
     if (forked(w))
         return SQLITE_MISUSE;
-    if (w->main->uri.shm != LKS_SHM_NATIVE && lks_copy_file_has_failed(w->main->real))
-        return SQLITE_IOERR_TRUNCATE; /* others may not know of the reset: shm_copy.h */
     rc = write_kept(w);
     return rc == SQLITE_OK ? w->real->pMethods->xTruncate(w->real, size) : rc;
 }
@@ -285,7 +284,9 @@ lks_wal_file_open(struct lks_file *main, const char *name, sqlite3_file *file, i
     w->frame = NULL;
     w->frame_bytes = 0;
     w->kept_at = 0;
-    rc = lks_vfs_parent()->xOpen(lks_vfs_parent(), name, w->real, flags, out_flags);
+    rc = main->uri.shm != LKS_SHM_NATIVE
+             ? lks_copy_log_open(main->real, name, w->real, flags, out_flags)
+             : lks_vfs_parent()->xOpen(lks_vfs_parent(), name, w->real, flags, out_flags);
     if (rc != SQLITE_OK) {
         if (w->real->pMethods != NULL)
             (void)w->real->pMethods->xClose(w->real);

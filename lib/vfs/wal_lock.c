@@ -338,10 +338,14 @@ lock_read(struct lks_file *f, int offset, int n)
 static int
 unlock_read(struct lks_file *f, int offset, int n)
 {
+    int rc;
     if (f->wal.slot != 0)
         lks_reader_hide(f->db, f->wal.slot);
     f->wal.waited_early = false;
-    return parent_lock(f, offset, n, UNLOCK_SHARED);
+    rc = parent_lock(f, offset, n, UNLOCK_SHARED);
+    if (f->wal.attached && !f->wal.paused)
+        lks_checkpoint_unheld(f->db, f->wal.index);
+    return rc;
 }
 
 /* ------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@
  * if nobody commits any more.
  *
  * Made to fail by: looking at the limit only when there is something to be written back (it stays long); not truncating;
- * waiting for the reader (200 commits take too long).
+ * waiting for the reader (200 commits take too long); a reader that does not look whether anybody is at work.
  */
 #include <check.h>
 #include <stdio.h>
@@ -97,6 +97,25 @@ START_TEST(a_log_beyond_its_limit_comes_down_when_its_reader_has_left)
 }
 END_TEST
 
+/* The worker has left under the reader, who is the only one there, and only reads. */
+START_TEST(a_log_comes_down_though_who_wrote_it_has_left)
+{
+    struct actor *actors[2];
+    actors[0] = enter();
+    actors[1] = stage_enter(&stage, 2, "");
+    actor_must(actors[1], "read BEGIN; SELECT * FROM total");
+    actor_must(actors[0], "exec INSERT INTO bulk VALUES(randomblob(6000000))");
+    actor_must(actors[0], "close");
+    ck_assert_int_eq(stage_worker(&stage), 0);
+    ck_assert_int_gt(log_bytes(), LIMIT_BYTES);
+    actor_must(actors[1], "exec COMMIT");
+    comes_down("without the one who wrote it");
+    ck_assert_int_eq(stage_worker(&stage), actor_pid(actors[1]));
+    actor_must(actors[0], "open %s", stage_uri(&stage, LIMIT));
+    retire(actors, 2);
+}
+END_TEST
+
 static void
 tell_all(struct actor **actors, size_t n, const char *order)
 {
@@ -147,6 +166,7 @@ main(void)
     int failed;
     tcase_set_timeout(tcase, 120);
     tcase_add_loop_test(tcase, a_log_beyond_its_limit_comes_down_when_its_reader_has_left, 0, 4);
+    tcase_add_test(tcase, a_log_comes_down_though_who_wrote_it_has_left);
     tcase_add_loop_test(tcase, a_log_that_outruns_its_limit_is_truncated_again_and_again, 0, 2);
     suite_add_tcase(suite, tcase);
     runner = srunner_create(suite);
