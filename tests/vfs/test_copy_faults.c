@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "vfs/copy_vfs.h"
+#include "vfs/peer.h"
 #include "vfs/vfstest.h"
 
 #define INDEX "a.db-shm"

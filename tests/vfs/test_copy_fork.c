@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "vfs/copy_vfs.h"
+#include "vfs/peer.h"
 #include "vfs/vfstest.h"
 
 /* In a child: the exit status is the line that failed, 0 for none. */
