@@ -304,7 +304,10 @@ target_of_line(const struct target *targets, size_t count, const struct lks_file
  * Every descriptor of every process
  * --------------------------------------------------------------------------------------------- */
 
-/* Called with each lock line of each descriptor; `link` leads to the open file. */
+/*
+ * Called with each lock line of each descriptor; `link` leads to the open file.  The pid of a process's lock is as in the
+ * kernel's list; a description's is held by who has it.
+ */
 typedef enum lockstep_status (*scan_fn)(void *arg, const char *link, struct line *line);
 
 static enum lockstep_status
@@ -322,7 +325,8 @@ scan_descriptor(const char *proc, const char *pid, const char *fd, scan_fn each,
         struct line line;
         if (strncmp(row, "lock:", 5) != 0 || !lks_proclocks_parse(row + 5, &line.lock, &line.file))
             continue;
-        line.lock.pid = (int32_t)strtol(pid, NULL, 10);
+        if (line.lock.kind != LKS_PROCLOCK_PROCESS || line.lock.pid == 0)
+            line.lock.pid = (int32_t)strtol(pid, NULL, 10);
         status = each(arg, path, &line);
     }
     free(text);
@@ -398,10 +402,47 @@ note_holder(void *arg, const char *link, struct line *line)
     struct holders *holders = arg;
     int file_no = target_of_line(holders->targets, holders->count, &line->file);
     (void)link;
-    if (file_no < 0 || line->lock.kind != LKS_PROCLOCK_DESCRIPTION)
+    if (file_no < 0 ||
+        (line->lock.kind != LKS_PROCLOCK_DESCRIPTION && line->lock.kind != LKS_PROCLOCK_PROCESS))
         return LOCKSTEP_OK;
     line->lock.file_no = (uint32_t)file_no;
     return lines_add(&holders->found, line);
+}
+
+struct own {
+    uint64_t first;
+    bool found;
+};
+
+static enum lockstep_status
+note_own(void *arg, const char *link, struct line *line)
+{
+    struct own *own = arg;
+    (void)link;
+    own->found = own->found || (line->lock.kind == LKS_PROCLOCK_PROCESS && line->lock.first >= own->first);
+    return LOCKSTEP_OK;
+}
+
+bool
+lks_proclocks_own(const struct lks_file_id *file, uint64_t first)
+{
+    struct own own = {first, false};
+    struct dirent *entry;
+    DIR *fds = opendir("/proc/self/fd");
+    if (fds == NULL)
+        return false;
+    while (!own.found && (entry = readdir(fds)) != NULL) {
+        struct stat st;
+        struct lks_file_id id;
+        if (!isdigit((unsigned char)entry->d_name[0]) || fstat((int)strtol(entry->d_name, NULL, 10), &st) != 0)
+            continue;
+        id.device = (uint64_t)st.st_dev;
+        id.inode = (uint64_t)st.st_ino;
+        if (lks_file_same(&id, file))
+            (void)scan_descriptor("/proc", "self", entry->d_name, note_own, &own);
+    }
+    closedir(fds);
+    return own.found;
 }
 
 /* ------------------------------------------------------------------------------------------------
@@ -497,11 +538,11 @@ same_lines(const struct lines *a, const struct lines *b)
 
 /*
  * The lock lines about the targets.  A list that came in several pieces is read again until it comes out
- * the same twice; of locks that never rest the last look counts.
+ * the same twice; of locks that never rest the last look counts.  *out_whole: it came in one piece, as of one instant.
  */
 static enum lockstep_status
 read_target_lines(const char *proc, const struct target *targets, size_t count,
-                  struct lines *out_lines)
+                  struct lines *out_lines, bool *out_whole)
 {
     struct lines before = {0};
     for (unsigned round = 0;; round++) {
@@ -518,6 +559,7 @@ read_target_lines(const char *proc, const struct target *targets, size_t count,
         free(before.line);
         if (settled || round + 1 >= READS_AT_MOST) {
             *out_lines = now;
+            *out_whole = reads <= 1;
             return LOCKSTEP_OK;
         }
         before = now;
@@ -546,25 +588,25 @@ learn_names(const char *proc, struct target *targets, size_t count, const struct
     return status;
 }
 
+static bool
+has_description(const struct lines *lines)
+{
+    for (size_t i = 0; i < lines->count; i++)
+        if (lines->line[i].lock.kind == LKS_PROCLOCK_DESCRIPTION && !lines->line[i].lock.waiting)
+            return true;
+    return false;
+}
+
 /*
  * /proc/locks says -1 for the holder of a description's lock.  The lines of one kind, mode and range are
  * replaced by the descriptors that show the same line; lines beyond those keep an unknown holder.
  */
 static enum lockstep_status
-name_description_holders(const char *proc, const struct target *targets, size_t count,
-                         struct lines *lines)
+name_description_holders(const struct lines *found, struct lines *lines)
 {
-    struct holders holders = {targets, count, {0}};
     struct lines out = {0};
-    bool wanted = false;
-    enum lockstep_status status;
+    enum lockstep_status status = LOCKSTEP_OK;
 
-    for (size_t i = 0; i < lines->count; i++)
-        wanted = wanted || (lines->line[i].lock.kind == LKS_PROCLOCK_DESCRIPTION &&
-                            !lines->line[i].lock.waiting);
-    if (!wanted)
-        return LOCKSTEP_OK;
-    status = scan_descriptors(proc, note_holder, &holders);
     for (size_t i = 0; i < lines->count && status == LOCKSTEP_OK; i++) {
         const struct line *line = &lines->line[i];
         size_t ahead = 0, alike = 0, shown = 0;
@@ -578,17 +620,16 @@ name_description_holders(const char *proc, const struct target *targets, size_t 
             alike += like;
         }
         /* The k-th line takes the k-th holder, the last line all that are left. */
-        for (size_t k = 0; k < holders.found.count && status == LOCKSTEP_OK; k++) {
-            if (!same_lock(&holders.found.line[k].lock, &line->lock))
+        for (size_t k = 0; k < found->count && status == LOCKSTEP_OK; k++) {
+            if (!same_lock(&found->line[k].lock, &line->lock))
                 continue;
             if (shown == ahead || (shown > ahead && ahead + 1 == alike))
-                status = lines_add(&out, &holders.found.line[k]);
+                status = lines_add(&out, &found->line[k]);
             shown++;
         }
         if (shown <= ahead && status == LOCKSTEP_OK)
             status = lines_add(&out, line);
     }
-    free(holders.found.line);
     if (status != LOCKSTEP_OK) {
         free(out.line);
         return status;
@@ -598,6 +639,29 @@ name_description_holders(const char *proc, const struct target *targets, size_t 
     return LOCKSTEP_OK;
 }
 
+/*
+ * What the descriptors know better: who holds a description's lock, and what a list in pieces has left out.  The kernel begins
+ * each piece by counting the locks up to where the last one ended, so for each that was dropped before that place since it
+ * passes over one that stays.  An fdinfo file is one piece, made while the locks of its file are at rest, and neither a
+ * process nor a descriptor that stays is left out of its folder.  So what is held all the while is found, if not in the list.
+ */
+static enum lockstep_status
+ask_descriptors(const char *proc, const struct target *targets, size_t count, bool whole, struct lines *lines)
+{
+    struct holders holders = {targets, count, {0}};
+    enum lockstep_status status;
+    if (whole && !has_description(lines))
+        return LOCKSTEP_OK;
+    status = scan_descriptors(proc, note_holder, &holders);
+    if (status == LOCKSTEP_OK)
+        status = name_description_holders(&holders.found, lines);
+    for (size_t i = 0; i < holders.found.count && status == LOCKSTEP_OK && !whole; i++)
+        if (!has_line(lines, lines->count, &holders.found.line[i].lock))
+            status = lines_add(lines, &holders.found.line[i]);
+    free(holders.found.line);
+    return status;
+}
+
 enum lockstep_status
 lks_proclocks_collect(const char *proc, const char *const *paths, size_t path_count,
                       struct lks_proclock **out_locks, size_t *out_count)
@@ -605,24 +669,24 @@ lks_proclocks_collect(const char *proc, const char *const *paths, size_t path_co
     struct target *targets = calloc(path_count + 1, sizeof *targets);
     struct lks_proclock *locks;
     struct lines lines = {0};
-    bool learnt;
+    bool learnt, whole;
     enum lockstep_status status;
 
     if (targets == NULL)
         return LOCKSTEP_NOMEM;
     for (size_t i = 0; i < path_count; i++)
         find_target(proc, paths[i], &targets[i]);
-    status = read_target_lines(proc, targets, path_count, &lines);
+    status = read_target_lines(proc, targets, path_count, &lines, &whole);
     if (status != LOCKSTEP_OK)
         goto free_targets;
     status = learn_names(proc, targets, path_count, &lines, &learnt);
     if (status == LOCKSTEP_OK && learnt) {
         free(lines.line);
         memset(&lines, 0, sizeof lines);
-        status = read_target_lines(proc, targets, path_count, &lines);
+        status = read_target_lines(proc, targets, path_count, &lines, &whole);
     }
     if (status == LOCKSTEP_OK)
-        status = name_description_holders(proc, targets, path_count, &lines);
+        status = ask_descriptors(proc, targets, path_count, whole, &lines);
     if (status != LOCKSTEP_OK)
         goto free_lines;
     locks = calloc(lines.count + 1, sizeof *locks);
