@@ -19,30 +19,8 @@
 
 #include "base/status.h"
 #include "os/file.h"
+#include "os/lockline.h"
 #include "os/process.h"
-
-enum lks_proclock_kind {
-    LKS_PROCLOCK_PROCESS,     /* POSIX record lock */
-    LKS_PROCLOCK_DESCRIPTION, /* open-file-description lock */
-    LKS_PROCLOCK_FLOCK,       /* flock(2) */
-    LKS_PROCLOCK_LEASE        /* F_SETLEASE or a delegation */
-};
-
-struct lks_proclock {
-    enum lks_proclock_kind kind;
-    bool exclusive;
-    bool waiting;
-    int32_t pid;       /* 0: cannot be found out */
-    uint32_t file_no;  /* index of the path that was asked for */
-    uint64_t first;    /* first byte */
-    uint64_t last;     /* last byte; UINT64_MAX: to the end of the file */
-};
-
-/*
- * One line of /proc/locks, or what follows "lock:" in an fdinfo file.  False if it is neither.  *out_file
- * is as the kernel names the file, which is not always what stat() says.  file_no is 0.
- */
-bool lks_proclocks_parse(const char *line, struct lks_proclock *out_lock, struct lks_file_id *out_file);
 
 /*
  * All locks on the files of these names, waiters after the holders they wait for.  A description's lock is

@@ -1,4 +1,4 @@
-/* Tests lib/os/proclocks.c: the lines, a /proc made by hand, and the kernel's own. */
+/* Tests lib/os/proclocks.c and lockline.c: the lines, a /proc made by hand, and the kernel's own. */
 #include "os/proclocks.h"
 
 #include <check.h>
@@ -102,7 +102,7 @@ START_TEST(a_line_of_the_kernel_is_understood)
 {
     struct lks_proclock lock;
     struct lks_file_id file;
-    ck_assert_msg(lks_proclocks_parse(good[_i].line, &lock, &file), "%s", good[_i].line);
+    ck_assert_msg(lks_lockline_parse(good[_i].line, &lock, &file), "%s", good[_i].line);
     ck_assert_int_eq(lock.kind, good[_i].lock.kind);
     ck_assert_int_eq(lock.exclusive, good[_i].lock.exclusive);
     ck_assert_int_eq(lock.waiting, good[_i].lock.waiting);
@@ -146,7 +146,7 @@ START_TEST(a_line_that_is_none_is_refused)
 {
     struct lks_proclock lock = {.pid = 42};
     struct lks_file_id file = {1, 2};
-    ck_assert_msg(!lks_proclocks_parse(bad[_i], &lock, &file), "%s", bad[_i]);
+    ck_assert_msg(!lks_lockline_parse(bad[_i], &lock, &file), "%s", bad[_i]);
     ck_assert_int_eq(lock.pid, 42);
     ck_assert_uint_eq(file.inode, 2);
 }
