@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "coord/groupsync.h"
 #include "coord/queue.h"
+#include "os/proclocks.h"
 
 static void
 write_program(struct lks_shm_client *entry, const char *program)
@@ -97,23 +98,9 @@ bool
 lks_client_another_copy(const struct lockstep_db *db)
 {
     struct lks_file_stat stat;
-    char line[256];
-    bool found = false;
-    FILE *locks;
     if (lks_file_stat_path(db->coord_path, &stat) != LOCKSTEP_OK)
         return false;
-    locks = fopen("/proc/locks", "re");
-    if (locks == NULL)
-        return false;
-    /* "1: POSIX  ADVISORY  READ 1234 fd:01:5678 3458764513820540929 3458764513820540929" */
-    while (!found && fgets(line, sizeof line, locks) != NULL) {
-        unsigned long long inode, start;
-        int pid;
-        if (sscanf(line, "%*[^:]: POSIX %*s %*s %d %*[^:]:%*[^:]:%llu %llu", &pid, &inode, &start) == 3)
-            found = pid == db->self.pid && inode == stat.id.inode && start >= LKS_LOCK_BASE;
-    }
-    fclose(locks);
-    return found;
+    return lks_proclocks_own(&stat.id, LKS_LOCK_BASE);
 }
 
 enum lockstep_status

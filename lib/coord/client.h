@@ -9,7 +9,8 @@
 
 /*
  * Is another copy of the library in this process connected to the file?  POSIX locks would not tell, and to open
- * and close the coordination file would drop that copy's; so the kernel's list is asked, and before it is opened.
+ * and close the coordination file would drop that copy's; so the process's descriptors are asked, and before it is
+ * opened.
  */
 bool lks_client_another_copy(const struct lockstep_db *db);
 /*

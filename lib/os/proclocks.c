@@ -21,19 +21,7 @@
 #define WANT_MOUNT 0
 #endif
 
-/* Far above what a machine has; a /proc that goes on for ever must end somewhere. */
-#define TEXT_MAX_BYTES (64u << 20)
 #define READS_AT_MOST 4
-
-struct line {
-    struct lks_proclock lock;
-    struct lks_file_id file;
-};
-
-struct lines {
-    struct line *line;
-    size_t count, capacity;
-};
 
 /*
  * A file that is asked for, by its two names: what stat() says, which is good for comparing descriptors,
@@ -49,196 +37,6 @@ struct target {
 };
 
 /* ------------------------------------------------------------------------------------------------
- * Text
- * --------------------------------------------------------------------------------------------- */
-
-/* The whole file, NUL-terminated; free() it.  *out_reads: how many pieces the kernel gave it in. */
-static enum lockstep_status
-read_all(const char *path, char **out_text, unsigned *out_reads)
-{
-    size_t n = 0, capacity = 8192;
-    unsigned reads = 0;
-    char *text = NULL;
-    enum lockstep_status status;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-        lks_os_set_errno(errno);
-        return lks_os_status(errno);
-    }
-    for (;;) {
-        ssize_t got;
-        if (text == NULL || n + 4096 >= capacity) {
-            char *more = realloc(text, text == NULL ? capacity : (capacity *= 2));
-            if (more == NULL || capacity > TEXT_MAX_BYTES) {
-                free(more != NULL ? more : text);
-                close(fd);
-                return LOCKSTEP_NOMEM;
-            }
-            text = more;
-        }
-        got = read(fd, text + n, capacity - 1 - n);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0) {
-            lks_os_set_errno(errno);
-            status = lks_os_status(errno);
-            free(text);
-            close(fd);
-            return status;
-        }
-        if (got == 0)
-            break;
-        n += (size_t)got;
-        reads++;
-    }
-    close(fd);
-    text[n] = '\0';
-    *out_text = text;
-    *out_reads = reads;
-    return LOCKSTEP_OK;
-}
-
-/* Takes the word at *p and steps over it and the blanks around; false at the end. */
-static bool
-next_word(const char **p, char *word, size_t capacity)
-{
-    size_t n = 0;
-    while (**p == ' ' || **p == '\t')
-        ++*p;
-    while (**p != '\0' && !isspace((unsigned char)**p)) {
-        if (n + 1 < capacity)
-            word[n++] = **p;
-        ++*p;
-    }
-    word[n] = '\0';
-    return n > 0;
-}
-
-static bool
-parse_number(const char *word, int base, uint64_t *out_value)
-{
-    char *end;
-    uint64_t value;
-    if (!isxdigit((unsigned char)*word))
-        return false;
-    errno = 0;
-    value = strtoull(word, &end, base);
-    if (errno != 0 || *end != '\0')
-        return false;
-    *out_value = value;
-    return true;
-}
-
-/* "fd:01:5678": the device's numbers in hexadecimal, the inode's in decimal. */
-static bool
-parse_file(char *word, struct lks_file_id *out_file)
-{
-    uint64_t major_no, minor_no, inode;
-    char *minor_word = strchr(word, ':');
-    char *inode_word = minor_word != NULL ? strchr(minor_word + 1, ':') : NULL;
-    if (inode_word == NULL)
-        return false; /* "<none>:0": a lock without a file */
-    *minor_word++ = '\0';
-    *inode_word++ = '\0';
-    if (!parse_number(word, 16, &major_no) || !parse_number(minor_word, 16, &minor_no) ||
-        !parse_number(inode_word, 10, &inode))
-        return false;
-    out_file->device = (uint64_t)makedev((unsigned)major_no, (unsigned)minor_no);
-    out_file->inode = inode;
-    return true;
-}
-
-static bool
-parse_kind(const char *word, enum lks_proclock_kind *out_kind)
-{
-    static const struct {
-        const char *word;
-        enum lks_proclock_kind kind;
-    } kinds[] = {
-        {"POSIX", LKS_PROCLOCK_PROCESS}, {"OFDLCK", LKS_PROCLOCK_DESCRIPTION},
-        {"FLOCK", LKS_PROCLOCK_FLOCK},   {"LEASE", LKS_PROCLOCK_LEASE},
-        {"DELEG", LKS_PROCLOCK_LEASE},
-    };
-    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
-        if (strcmp(word, kinds[i].word) == 0) {
-            *out_kind = kinds[i].kind;
-            return true;
-        }
-    return false;
-}
-
-/*
- * "12: -> POSIX  ADVISORY  WRITE 1234 fd:01:5678 120 EOF".  The arrow, pushed to the right for those who
- * wait for a waiter, marks who waits.  As written by lock_get_status() in Linux's fs/locks.c.
- */
-bool
-lks_proclocks_parse(const char *line, struct lks_proclock *out_lock, struct lks_file_id *out_file)
-{
-    struct lks_proclock lock = {0};
-    struct lks_file_id file;
-    char word[64];
-    uint64_t number;
-    const char *p = line;
-    char *end;
-    long long pid; /* of a long with 32 bits strtol() would make the largest pid that there is */
-
-    if (!next_word(&p, word, sizeof word) || word[strlen(word) - 1] != ':')
-        return false;
-    if (!next_word(&p, word, sizeof word))
-        return false;
-    if (strcmp(word, "->") == 0) {
-        lock.waiting = true;
-        if (!next_word(&p, word, sizeof word))
-            return false;
-    }
-    if (!parse_kind(word, &lock.kind))
-        return false;
-    if (!next_word(&p, word, sizeof word)) /* ADVISORY, MANDATORY, ACTIVE, BREAKING, ... */
-        return false;
-    if (!next_word(&p, word, sizeof word))
-        return false;
-    lock.exclusive = strcmp(word, "WRITE") == 0;
-    if (!lock.exclusive && strcmp(word, "READ") != 0)
-        return false;
-    if (!next_word(&p, word, sizeof word))
-        return false;
-    pid = strtoll(word, &end, 10);
-    if (*end != '\0' || pid > INT_MAX || pid < -1)
-        return false;
-    lock.pid = pid > 0 ? (int32_t)pid : 0;
-    if (!next_word(&p, word, sizeof word) || !parse_file(word, &file))
-        return false;
-    if (!next_word(&p, word, sizeof word) || !parse_number(word, 10, &lock.first))
-        return false;
-    if (!next_word(&p, word, sizeof word))
-        return false;
-    if (strcmp(word, "EOF") == 0)
-        lock.last = UINT64_MAX;
-    else if (parse_number(word, 10, &number) && number >= lock.first)
-        lock.last = number;
-    else
-        return false;
-    *out_lock = lock;
-    *out_file = file;
-    return true;
-}
-
-static enum lockstep_status
-lines_add(struct lines *lines, const struct line *line)
-{
-    if (lines->count == lines->capacity) {
-        size_t capacity = lines->capacity == 0 ? 64 : lines->capacity * 2;
-        struct line *more = realloc(lines->line, capacity * sizeof *more);
-        if (more == NULL)
-            return LOCKSTEP_NOMEM;
-        lines->line = more;
-        lines->capacity = capacity;
-    }
-    lines->line[lines->count++] = *line;
-    return LOCKSTEP_OK;
-}
-
-/* ------------------------------------------------------------------------------------------------
  * Which file
  * --------------------------------------------------------------------------------------------- */
 
@@ -250,7 +48,7 @@ find_mount(const char *proc, uint64_t mount_id, uint64_t *out_device, bool *out_
     unsigned reads;
     bool found = false;
     snprintf(path, sizeof path, "%s/self/mountinfo", proc);
-    if (read_all(path, &text, &reads) != LOCKSTEP_OK)
+    if (lks_lockline_read(path, &text, &reads) != LOCKSTEP_OK)
         return false;
     for (char *line = strtok_r(text, "\n", &save); line != NULL; line = strtok_r(NULL, "\n", &save)) {
         unsigned major_no, minor_no;
@@ -304,8 +102,11 @@ target_of_line(const struct target *targets, size_t count, const struct lks_file
  * Every descriptor of every process
  * --------------------------------------------------------------------------------------------- */
 
-/* Called with each lock line of each descriptor; `link` leads to the open file. */
-typedef enum lockstep_status (*scan_fn)(void *arg, const char *link, struct line *line);
+/*
+ * Called with each lock line of each descriptor; `link` leads to the open file.  The pid of a process's lock is as in the
+ * kernel's list; a description's is held by who has it.
+ */
+typedef enum lockstep_status (*scan_fn)(void *arg, const char *link, struct lks_lockline *line);
 
 static enum lockstep_status
 scan_descriptor(const char *proc, const char *pid, const char *fd, scan_fn each, void *arg)
@@ -314,15 +115,16 @@ scan_descriptor(const char *proc, const char *pid, const char *fd, scan_fn each,
     unsigned reads;
     enum lockstep_status status = LOCKSTEP_OK;
     snprintf(path, sizeof path, "%s/%s/fdinfo/%s", proc, pid, fd);
-    if (read_all(path, &text, &reads) != LOCKSTEP_OK)
+    if (lks_lockline_read(path, &text, &reads) != LOCKSTEP_OK)
         return LOCKSTEP_OK; /* it was closed meanwhile */
     snprintf(path, sizeof path, "%s/%s/fd/%s", proc, pid, fd);
     for (char *row = strtok_r(text, "\n", &save); row != NULL && status == LOCKSTEP_OK;
          row = strtok_r(NULL, "\n", &save)) {
-        struct line line;
-        if (strncmp(row, "lock:", 5) != 0 || !lks_proclocks_parse(row + 5, &line.lock, &line.file))
+        struct lks_lockline line;
+        if (strncmp(row, "lock:", 5) != 0 || !lks_lockline_parse(row + 5, &line.lock, &line.file))
             continue;
-        line.lock.pid = (int32_t)strtol(pid, NULL, 10);
+        if (line.lock.kind != LKS_PROCLOCK_PROCESS || line.lock.pid == 0)
+            line.lock.pid = (int32_t)strtol(pid, NULL, 10);
         status = each(arg, path, &line);
     }
     free(text);
@@ -365,7 +167,7 @@ struct learning {
 
 /* A lock on a descriptor that stat() says is the target: the line tells the kernel's name for it. */
 static enum lockstep_status
-learn(void *arg, const char *link, struct line *line)
+learn(void *arg, const char *link, struct lks_lockline *line)
 {
     struct learning *learning = arg;
     struct statx stx;
@@ -389,19 +191,56 @@ learn(void *arg, const char *link, struct line *line)
 struct holders {
     const struct target *targets;
     size_t count;
-    struct lines found;
+    struct lks_locklines found;
 };
 
 static enum lockstep_status
-note_holder(void *arg, const char *link, struct line *line)
+note_holder(void *arg, const char *link, struct lks_lockline *line)
 {
     struct holders *holders = arg;
     int file_no = target_of_line(holders->targets, holders->count, &line->file);
     (void)link;
-    if (file_no < 0 || line->lock.kind != LKS_PROCLOCK_DESCRIPTION)
+    if (file_no < 0 ||
+        (line->lock.kind != LKS_PROCLOCK_DESCRIPTION && line->lock.kind != LKS_PROCLOCK_PROCESS))
         return LOCKSTEP_OK;
     line->lock.file_no = (uint32_t)file_no;
-    return lines_add(&holders->found, line);
+    return lks_locklines_add(&holders->found, line);
+}
+
+struct own {
+    uint64_t first;
+    bool found;
+};
+
+static enum lockstep_status
+note_own(void *arg, const char *link, struct lks_lockline *line)
+{
+    struct own *own = arg;
+    (void)link;
+    own->found = own->found || (line->lock.kind == LKS_PROCLOCK_PROCESS && line->lock.first >= own->first);
+    return LOCKSTEP_OK;
+}
+
+bool
+lks_proclocks_own(const struct lks_file_id *file, uint64_t first)
+{
+    struct own own = {first, false};
+    struct dirent *entry;
+    DIR *fds = opendir("/proc/self/fd");
+    if (fds == NULL)
+        return false;
+    while (!own.found && (entry = readdir(fds)) != NULL) {
+        struct stat st;
+        struct lks_file_id id;
+        if (!isdigit((unsigned char)entry->d_name[0]) || fstat((int)strtol(entry->d_name, NULL, 10), &st) != 0)
+            continue;
+        id.device = (uint64_t)st.st_dev;
+        id.inode = (uint64_t)st.st_ino;
+        if (lks_file_same(&id, file))
+            (void)scan_descriptor("/proc", "self", entry->d_name, note_own, &own);
+    }
+    closedir(fds);
+    return own.found;
 }
 
 /* ------------------------------------------------------------------------------------------------
@@ -409,20 +248,20 @@ note_holder(void *arg, const char *link, struct line *line)
  * --------------------------------------------------------------------------------------------- */
 
 static enum lockstep_status
-read_lines(const char *proc, struct lines *out_lines, unsigned *out_reads)
+read_lines(const char *proc, struct lks_locklines *out_lines, unsigned *out_reads)
 {
     char path[PATH_MAX], *text, *save = NULL;
-    struct lines lines = {0};
+    struct lks_locklines lines = {0};
     enum lockstep_status status;
     snprintf(path, sizeof path, "%s/locks", proc);
-    status = read_all(path, &text, out_reads);
+    status = lks_lockline_read(path, &text, out_reads);
     if (status != LOCKSTEP_OK)
         return status;
     for (char *row = strtok_r(text, "\n", &save); row != NULL && status == LOCKSTEP_OK;
          row = strtok_r(NULL, "\n", &save)) {
-        struct line line;
-        if (lks_proclocks_parse(row, &line.lock, &line.file))
-            status = lines_add(&lines, &line);
+        struct lks_lockline line;
+        if (lks_lockline_parse(row, &line.lock, &line.file))
+            status = lks_locklines_add(&lines, &line);
     }
     free(text);
     if (status != LOCKSTEP_OK) {
@@ -452,7 +291,7 @@ is_unique(const struct lks_proclock *lock)
 }
 
 static bool
-has_line(const struct lines *lines, size_t count, const struct lks_proclock *lock)
+has_line(const struct lks_locklines *lines, size_t count, const struct lks_proclock *lock)
 {
     for (size_t i = 0; i < count; i++)
         if (same_lock(&lines->line[i].lock, lock) && lines->line[i].lock.pid == lock->pid)
@@ -465,12 +304,12 @@ has_line(const struct lines *lines, size_t count, const struct lks_proclock *loc
  * one ended: if some were taken at the front since, it shows the last ones again, with who waits for them.
  */
 static void
-keep_targets(struct lines *lines, const struct target *targets, size_t count)
+keep_targets(struct lks_locklines *lines, const struct target *targets, size_t count)
 {
     size_t kept = 0;
     bool again = false;
     for (size_t i = 0; i < lines->count; i++) {
-        struct line line = lines->line[i];
+        struct lks_lockline line = lines->line[i];
         int file_no = target_of_line(targets, count, &line.file);
         if (file_no < 0)
             continue;
@@ -484,7 +323,7 @@ keep_targets(struct lines *lines, const struct target *targets, size_t count)
 }
 
 static bool
-same_lines(const struct lines *a, const struct lines *b)
+same_lines(const struct lks_locklines *a, const struct lks_locklines *b)
 {
     if (a->count != b->count)
         return false;
@@ -497,15 +336,15 @@ same_lines(const struct lines *a, const struct lines *b)
 
 /*
  * The lock lines about the targets.  A list that came in several pieces is read again until it comes out
- * the same twice; of locks that never rest the last look counts.
+ * the same twice; of locks that never rest the last look counts.  *out_whole: it came in one piece, as of one instant.
  */
 static enum lockstep_status
 read_target_lines(const char *proc, const struct target *targets, size_t count,
-                  struct lines *out_lines)
+                  struct lks_locklines *out_lines, bool *out_whole)
 {
-    struct lines before = {0};
+    struct lks_locklines before = {0};
     for (unsigned round = 0;; round++) {
-        struct lines now;
+        struct lks_locklines now;
         unsigned reads;
         bool settled;
         enum lockstep_status status = read_lines(proc, &now, &reads);
@@ -518,6 +357,7 @@ read_target_lines(const char *proc, const struct target *targets, size_t count,
         free(before.line);
         if (settled || round + 1 >= READS_AT_MOST) {
             *out_lines = now;
+            *out_whole = reads <= 1;
             return LOCKSTEP_OK;
         }
         before = now;
@@ -526,7 +366,7 @@ read_target_lines(const char *proc, const struct target *targets, size_t count,
 
 /* The targets whose kernel name is a guess and that no line mentions: are they open somewhere? */
 static enum lockstep_status
-learn_names(const char *proc, struct target *targets, size_t count, const struct lines *lines,
+learn_names(const char *proc, struct target *targets, size_t count, const struct lks_locklines *lines,
             bool *out_learnt)
 {
     struct learning learning = {targets, count, false};
@@ -546,30 +386,30 @@ learn_names(const char *proc, struct target *targets, size_t count, const struct
     return status;
 }
 
+static bool
+has_description(const struct lks_locklines *lines)
+{
+    for (size_t i = 0; i < lines->count; i++)
+        if (lines->line[i].lock.kind == LKS_PROCLOCK_DESCRIPTION && !lines->line[i].lock.waiting)
+            return true;
+    return false;
+}
+
 /*
  * /proc/locks says -1 for the holder of a description's lock.  The lines of one kind, mode and range are
  * replaced by the descriptors that show the same line; lines beyond those keep an unknown holder.
  */
 static enum lockstep_status
-name_description_holders(const char *proc, const struct target *targets, size_t count,
-                         struct lines *lines)
+name_description_holders(const struct lks_locklines *found, struct lks_locklines *lines)
 {
-    struct holders holders = {targets, count, {0}};
-    struct lines out = {0};
-    bool wanted = false;
-    enum lockstep_status status;
+    struct lks_locklines out = {0};
+    enum lockstep_status status = LOCKSTEP_OK;
 
-    for (size_t i = 0; i < lines->count; i++)
-        wanted = wanted || (lines->line[i].lock.kind == LKS_PROCLOCK_DESCRIPTION &&
-                            !lines->line[i].lock.waiting);
-    if (!wanted)
-        return LOCKSTEP_OK;
-    status = scan_descriptors(proc, note_holder, &holders);
     for (size_t i = 0; i < lines->count && status == LOCKSTEP_OK; i++) {
-        const struct line *line = &lines->line[i];
+        const struct lks_lockline *line = &lines->line[i];
         size_t ahead = 0, alike = 0, shown = 0;
         if (line->lock.kind != LKS_PROCLOCK_DESCRIPTION || line->lock.waiting) {
-            status = lines_add(&out, line);
+            status = lks_locklines_add(&out, line);
             continue;
         }
         for (size_t k = 0; k < lines->count; k++) {
@@ -578,17 +418,16 @@ name_description_holders(const char *proc, const struct target *targets, size_t 
             alike += like;
         }
         /* The k-th line takes the k-th holder, the last line all that are left. */
-        for (size_t k = 0; k < holders.found.count && status == LOCKSTEP_OK; k++) {
-            if (!same_lock(&holders.found.line[k].lock, &line->lock))
+        for (size_t k = 0; k < found->count && status == LOCKSTEP_OK; k++) {
+            if (!same_lock(&found->line[k].lock, &line->lock))
                 continue;
             if (shown == ahead || (shown > ahead && ahead + 1 == alike))
-                status = lines_add(&out, &holders.found.line[k]);
+                status = lks_locklines_add(&out, &found->line[k]);
             shown++;
         }
         if (shown <= ahead && status == LOCKSTEP_OK)
-            status = lines_add(&out, line);
+            status = lks_locklines_add(&out, line);
     }
-    free(holders.found.line);
     if (status != LOCKSTEP_OK) {
         free(out.line);
         return status;
@@ -598,31 +437,54 @@ name_description_holders(const char *proc, const struct target *targets, size_t 
     return LOCKSTEP_OK;
 }
 
+/*
+ * What the descriptors know better: who holds a description's lock, and what a list in pieces has left out.  The kernel begins
+ * each piece by counting the locks up to where the last one ended, so for each that was dropped before that place since it
+ * passes over one that stays.  An fdinfo file is one piece, made while the locks of its file are at rest, and neither a
+ * process nor a descriptor that stays is left out of its folder.  So what is held all the while is found, if not in the list.
+ */
+static enum lockstep_status
+ask_descriptors(const char *proc, const struct target *targets, size_t count, bool whole, struct lks_locklines *lines)
+{
+    struct holders holders = {targets, count, {0}};
+    enum lockstep_status status;
+    if (whole && !has_description(lines))
+        return LOCKSTEP_OK;
+    status = scan_descriptors(proc, note_holder, &holders);
+    if (status == LOCKSTEP_OK)
+        status = name_description_holders(&holders.found, lines);
+    for (size_t i = 0; i < holders.found.count && status == LOCKSTEP_OK && !whole; i++)
+        if (!has_line(lines, lines->count, &holders.found.line[i].lock))
+            status = lks_locklines_add(lines, &holders.found.line[i]);
+    free(holders.found.line);
+    return status;
+}
+
 enum lockstep_status
 lks_proclocks_collect(const char *proc, const char *const *paths, size_t path_count,
                       struct lks_proclock **out_locks, size_t *out_count)
 {
     struct target *targets = calloc(path_count + 1, sizeof *targets);
     struct lks_proclock *locks;
-    struct lines lines = {0};
-    bool learnt;
+    struct lks_locklines lines = {0};
+    bool learnt, whole;
     enum lockstep_status status;
 
     if (targets == NULL)
         return LOCKSTEP_NOMEM;
     for (size_t i = 0; i < path_count; i++)
         find_target(proc, paths[i], &targets[i]);
-    status = read_target_lines(proc, targets, path_count, &lines);
+    status = read_target_lines(proc, targets, path_count, &lines, &whole);
     if (status != LOCKSTEP_OK)
         goto free_targets;
     status = learn_names(proc, targets, path_count, &lines, &learnt);
     if (status == LOCKSTEP_OK && learnt) {
         free(lines.line);
         memset(&lines, 0, sizeof lines);
-        status = read_target_lines(proc, targets, path_count, &lines);
+        status = read_target_lines(proc, targets, path_count, &lines, &whole);
     }
     if (status == LOCKSTEP_OK)
-        status = name_description_holders(proc, targets, path_count, &lines);
+        status = ask_descriptors(proc, targets, path_count, whole, &lines);
     if (status != LOCKSTEP_OK)
         goto free_lines;
     locks = calloc(lines.count + 1, sizeof *locks);
@@ -652,7 +514,7 @@ lks_proclocks_look(const char *proc, int32_t pid, struct lks_proclocks_process *
     if (pid <= 0)
         return false;
     snprintf(path, sizeof path, "%s/%d/stat", proc, (int)pid);
-    if (read_all(path, &text, &reads) != LOCKSTEP_OK)
+    if (lks_lockline_read(path, &text, &reads) != LOCKSTEP_OK)
         return false;
     name = strchr(text, '(');
     end = strrchr(text, ')');

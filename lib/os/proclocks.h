@@ -5,7 +5,9 @@
  * The files themselves are never opened: closing any descriptor of a file drops all the POSIX locks that
  * the calling process has on it.  `proc` is where procfs is mounted, "/proc" but in tests.
  *
- * The kernel lists locks a page at a time, so of locks that come and go meanwhile some may be missing.
+ * The kernel lists locks a page at a time, and when locks are dropped meanwhile it leaves out some that stay.  Where the list
+ * is longer than that, the descriptors of all processes are asked as well: a lock that a process which we may look at holds
+ * all the while is there.  Who waits, and what processes of others hold, may be missing where many locks come and go.
  * Holders outside our pid namespace are not listed by it (Linux 4.14), or as process 0.
  */
 #ifndef LKS_OS_PROCLOCKS_H
@@ -17,30 +19,8 @@
 
 #include "base/status.h"
 #include "os/file.h"
+#include "os/lockline.h"
 #include "os/process.h"
-
-enum lks_proclock_kind {
-    LKS_PROCLOCK_PROCESS,     /* POSIX record lock */
-    LKS_PROCLOCK_DESCRIPTION, /* open-file-description lock */
-    LKS_PROCLOCK_FLOCK,       /* flock(2) */
-    LKS_PROCLOCK_LEASE        /* F_SETLEASE or a delegation */
-};
-
-struct lks_proclock {
-    enum lks_proclock_kind kind;
-    bool exclusive;
-    bool waiting;
-    int32_t pid;       /* 0: cannot be found out */
-    uint32_t file_no;  /* index of the path that was asked for */
-    uint64_t first;    /* first byte */
-    uint64_t last;     /* last byte; UINT64_MAX: to the end of the file */
-};
-
-/*
- * One line of /proc/locks, or what follows "lock:" in an fdinfo file.  False if it is neither.  *out_file
- * is as the kernel names the file, which is not always what stat() says.  file_no is 0.
- */
-bool lks_proclocks_parse(const char *line, struct lks_proclock *out_lock, struct lks_file_id *out_file);
 
 /*
  * All locks on the files of these names, waiters after the holders they wait for.  A description's lock is
@@ -51,6 +31,12 @@ LKS_CHECKED enum lockstep_status lks_proclocks_collect(const char *proc, const c
                                                        size_t path_count,
                                                        struct lks_proclock **out_locks,
                                                        size_t *out_count);
+
+/*
+ * Has this process a record lock of its own on the file, at byte `first` or behind it?  Asks no list, only the process's
+ * descriptors, so it is exact.  False if /proc is missing.
+ */
+bool lks_proclocks_own(const struct lks_file_id *file, uint64_t first);
 
 struct lks_proclocks_process {
     char program[LKS_PROGRAM_SIZE]; /* as the kernel has it: 15 bytes */

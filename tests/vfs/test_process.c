@@ -1,5 +1,6 @@
 /* fork(), exit(), death, and two copies of the library in one process. */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "shm/layout.h"
 #include "vfs/peer.h"
 #include "vfs/vfstest.h"
 
@@ -223,6 +225,33 @@ START_TEST(what_a_killed_process_committed_is_adopted)
 }
 END_TEST
 
+/*
+ * What another copy of the library holds in this process is seen before the coordination file is opened, for to close that
+ * again would drop it.  Made to fail by: lks_proclocks_own() says no.
+ */
+START_TEST(locks_of_another_copy_in_this_process_are_noticed)
+{
+    struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = LKS_LOCK_BASE + LKS_BYTE_DMS2, .l_len = 1};
+    struct peer peer;
+    sqlite3 *db;
+    int fd;
+    peer_start(&peer);
+    check_text(peer_ask(&peer, "open 0 " URI("a.db")), "");
+    check_text(peer_ask(&peer, "sql 0 create table t(v)"), "");
+    fd = open("a.db-lockstep", O_RDWR | O_CLOEXEC);
+    ck_assert_int_eq(fcntl(fd, F_SETLK, &lock), 0);
+    db = open_ours("a.db", "");
+    ck_assert_int_eq(code(db, "insert into t values(1)"), SQLITE_MISUSE);
+    ck_assert(logged("another copy of the Lockstep library in this process"));
+    ck_assert_int_eq(sqlite3_close(db), SQLITE_OK);
+    close(fd);
+    db = open_ours("a.db", "");
+    must(db, "insert into t values(1)");
+    close_db(db);
+    peer_exit(&peer);
+}
+END_TEST
+
 /* The loadable extension has all of Lockstep inside: a second copy beside the one that is linked here. */
 START_TEST(a_second_copy_of_the_library_is_refused_and_the_first_works_on)
 {
@@ -275,6 +304,7 @@ make_suite(void)
     tcase_add_test(tcase, exit_with_an_old_snapshot_open_writes_everything);
     tcase_add_test(tcase, exit_without_close_leaves_an_ordinary_database);
     tcase_add_test(tcase, what_a_killed_process_committed_is_adopted);
+    tcase_add_test(tcase, locks_of_another_copy_in_this_process_are_noticed);
     tcase_add_test(tcase, a_second_copy_of_the_library_is_refused_and_the_first_works_on);
     return suite;
 }
