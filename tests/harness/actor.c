@@ -1,6 +1,7 @@
 #include "harness/actor.h"
 
 #include <check.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -134,6 +135,36 @@ actor_answers(struct actor *actor, int timeout_ms)
     return memchr(actor->answer, '\n', actor->answer_bytes) != NULL || poll(&pipe, 1, timeout_ms) > 0;
 }
 
+/* Where its threads are, for who looks into a test that failed: name, what of the kernel they sleep in, system call. */
+static void
+show_threads(pid_t pid)
+{
+    static const char *const files[] = {"comm", "wchan", "syscall"};
+    char path[64], line[200];
+    struct dirent *entry;
+    DIR *dir;
+    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+    dir = opendir(path);
+    while (dir != NULL && (entry = readdir(dir)) != NULL) {
+        if (entry->d_name[0] == '.')
+            continue;
+        printf("thread %s of %d:", entry->d_name, (int)pid);
+        for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+            char *name = NULL;
+            FILE *file = asprintf(&name, "%s/%s/%s", path, entry->d_name, files[i]) < 0 ? NULL : fopen(name, "re");
+            if (file != NULL && fgets(line, sizeof line, file) != NULL)
+                printf(" %.*s", (int)strcspn(line, "\n"), line);
+            if (file != NULL)
+                fclose(file);
+            free(name);
+        }
+        printf("\n");
+    }
+    if (dir != NULL)
+        closedir(dir);
+    fflush(stdout);
+}
+
 int
 actor_hear(struct actor *actor)
 {
@@ -143,8 +174,10 @@ actor_hear(struct actor *actor)
     actor->text[0] = '\0';
     while ((end = memchr(actor->answer, '\n', actor->answer_bytes)) == NULL) {
         ssize_t got;
-        ck_assert_msg(actor_answers(actor, ACTOR_PATIENCE_MS), "actor %u (pid %d) does not answer: %s",
-                      actor->account, (int)actor->pid, actor->order);
+        if (!actor_answers(actor, ACTOR_PATIENCE_MS)) {
+            show_threads(actor->pid);
+            ck_abort_msg("actor %u (pid %d) does not answer: %s", actor->account, (int)actor->pid, actor->order);
+        }
         ck_assert_uint_lt(actor->answer_bytes, ANSWER_BYTES);
         got = read(actor->from, actor->answer + actor->answer_bytes,
                    ANSWER_BYTES - actor->answer_bytes);
