@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "harness/clock.h"
 #include "shm/layout.h"
 
 /* As whom: the books are made by an actor who leaves again. */
@@ -78,6 +79,18 @@ stage_enter(const struct stage *stage, unsigned account, const char *parameters)
     struct actor *actor = actor_start(stage->ledger, account);
     actor_must(actor, "open %s", stage_uri(stage, parameters));
     return actor;
+}
+
+bool
+stage_answers(const struct stage *stage, struct actor *actor, int timeout_ms)
+{
+    int64_t end = now_ms() + timeout_ms;
+    while (!actor_answers(actor, 50)) {
+        (void)ledger_drain(stage->ledger);
+        if (now_ms() >= end)
+            return false;
+    }
+    return true;
 }
 
 int

@@ -34,6 +34,8 @@ const char *stage_uri(const struct stage *stage, const char *parameters);
  * room in its pipe would never come to an end.
  */
 int stage_hear(const struct stage *stage, struct actor *actor);
+/* The same of actor_answers(). */
+bool stage_answers(const struct stage *stage, struct actor *actor, int timeout_ms);
 /* Ends the orders, of COUNT 0, of all; none may have failed. */
 void stage_halt(const struct stage *stage, struct actor **actors, size_t count, const char *when);
 /* Waits until some more commits were made, at most so many, and then up to 3 ms: for anywhere between two commits. */

@@ -45,7 +45,9 @@ arm(struct scene *s)
 static bool
 died(struct scene *s)
 {
-    int code = actor_hear(s->victim);
+    int code;
+    (void)stage_answers(&s->stage, s->victim, ACTOR_PATIENCE_MS);
+    code = actor_hear(s->victim);
     if (code == ACTOR_ENDED)
         ck_assert_msg(actor_wait(s->victim) == 9, "%s: it ended by signal %d", s->when,
                       actor_wait(s->victim));
@@ -121,7 +123,7 @@ lagging(struct scene *s)
     actor_must(s->victim, "transact a 5");
     arm(s);
     actor_tell(s->victim, "transact a 0");
-    if (actor_answers(s->victim, 3000))
+    if (stage_answers(&s->stage, s->victim, 3000))
         return died(s);
     actor_tell(s->victim, "use 0");
     if (died(s))
@@ -206,7 +208,7 @@ beside_stopped_worker(struct scene *s)
     if (!dead) {
         /* Its thread may be in time, and the order done. */
         actor_tell(s->victim, "transact a 0");
-        if (!actor_answers(s->victim, 3000))
+        if (!stage_answers(&s->stage, s->victim, 3000))
             actor_tell(s->victim, "use 0");
         dead = died(s);
     }
@@ -243,7 +245,7 @@ resting(struct scene *s)
     actor_tell(s->victim, "transact a 1");
     if (died(s))
         return true;
-    return actor_answers(s->victim, ACTOR_PATIENCE_MS) && died(s);
+    return stage_answers(&s->stage, s->victim, ACTOR_PATIENCE_MS) && died(s);
 }
 
 static bool (*const scenes[])(struct scene *) = {crowd,       copier,       alone,     lagging,
