@@ -199,8 +199,14 @@ rm -f "$tmp"/{keys,go,held,stat,compacted}
 clean
 
 # Compaction beside a reader, who ends last: what was kept for it is at the end of the file then, and it cuts that off.
+# First a reader keeps the front while the tree is written again: it ends up behind that, and the front is free.
 mv "$db" "$tmp/big"
 "$kv" "$db" fill 1000 || complain fill
+hold
+"$kv" "$db" fill 1000 || complain fill
+exec 8>&-
+wait "$holder" || complain "hold"
+rm "$tmp"/{go,held}
 hold
 "$kv" "$db" compact >/dev/null 2>&1 || complain "compact beside a reader"
 before=$(stat -c %s "$db")
