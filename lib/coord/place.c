@@ -137,10 +137,11 @@ lks_place_first(struct lks_shm *shm, uint64_t now, bool asleep, uint32_t *out_co
 void
 lks_place_missed(struct lks_shm *shm, uint32_t entry)
 {
-    struct lks_shm_waiter *w = &shm->waiters[entry];
+    struct lks_shm_waiter *w;
     uint32_t missed;
     if (entry >= LKS_MAX_WAITERS)
         return;
+    w = &shm->waiters[entry];
     missed = lks_a32_relaxed(&w->missed) + 1;
     lks_a32_set_relaxed(&w->missed, missed);
     if (missed >= 2)

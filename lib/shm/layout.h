@@ -78,8 +78,10 @@ struct lks_shm_identity {
  * pid = 0      owner or reaper     CLIENT(i)          release
  * bell         anybody             -                  add; a futex of the owner's thread while it is not the worker
  * standby      the owner's thread  CLIENT(i)          relaxed, then a full fence and the last look before it sleeps
+ *              the owner           CLIENT(i)          relaxed, NONE: before bell, to end that sleep
  *              who rings           -                  CAS to NONE, before bell (death between the two: it sleeps on, to
  *                                                     the end of its time at most)
+ *              a reaper            CLIENT(i)          relaxed, NONE, before pid
  *
  * Read by anybody, for people; whether a client lives is said by the lock CLIENT(i) only.
  * Death: the entry stays.  Whoever finds CLIENT(i) free takes it, clears what client i left, frees it.

@@ -53,8 +53,8 @@ store_close(sqlite3_file *file)
     lks_files_remove(f);
     lks_wal_detach(f); /* SQLite has unmapped its wal-index; but if it has not */
     /* Somebody of this thread's past may be sleeping for us: see lks_wait_sleep(). */
-    pthread_mutex_lock(&f->sleep_mutex);
-    pthread_mutex_unlock(&f->sleep_mutex);
+    lks_wait_bar(f);
+    lks_wait_unbar(f);
     pthread_mutex_destroy(&f->sleep_mutex);
     rc = SQLITE_OK;
     lks_file_drop_connection(f);

@@ -120,11 +120,25 @@ lks_wait_before_begin(struct lks_file *file)
 }
 
 void
+lks_wait_bar(struct lks_file *file)
+{
+    if (*file->fork_guard != 0)
+        pthread_mutex_lock(&file->sleep_mutex);
+}
+
+void
+lks_wait_unbar(struct lks_file *file)
+{
+    if (*file->fork_guard != 0)
+        pthread_mutex_unlock(&file->sleep_mutex);
+}
+
+void
 lks_wait_claim(struct lks_file *file)
 {
-    pthread_mutex_lock(&file->sleep_mutex);
+    lks_wait_bar(file);
     file->refused_by = NULL;
-    pthread_mutex_unlock(&file->sleep_mutex);
+    lks_wait_unbar(file);
 }
 
 static bool

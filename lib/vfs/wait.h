@@ -12,6 +12,12 @@
 #include "vfs/vfs.h"
 
 /*
+ * From here on nobody sleeps for the file, until lks_wait_unbar(): waits for who does, 0.1 s at most.  In a child of fork()
+ * nobody does, whatever came along.
+ */
+void lks_wait_bar(struct lks_file *file);
+void lks_wait_unbar(struct lks_file *file);
+/*
  * A thread is about to lock the file.  SQLite does not say for which connection a thread sleeps; so the one that was
  * refused last may do so for a connection that it has given to this thread.  It is waited for, 0.1 s at most, and does not
  * begin to after this.

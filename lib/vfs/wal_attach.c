@@ -136,10 +136,10 @@ lks_wal_detach(struct lks_file *f)
     wal->slot = 0;
     wal->attached = false;
     /* Somebody of this thread's past may be sleeping for us: see lks_wait_sleep(). */
-    pthread_mutex_lock(&f->sleep_mutex);
+    lks_wait_bar(f);
     lks_wait_granted(f);
     lks_file_drop_connection(f);
-    pthread_mutex_unlock(&f->sleep_mutex);
+    lks_wait_unbar(f);
     wal->owns_writer = wal->stock_busy = wal->paused = wal->leaving = false;
     f->ticket = 0;
 }

@@ -2,10 +2,12 @@
  * A connection that one thread gives to another.  SQLite does not tell its VFS for which connection a thread sleeps, so
  * the one that was refused the writer lock might sleep in the other's place in the queue.
  * Fails without lks_wait_before_lock(): the lock is then reserved for one who does not want it, and ThreadSanitizer sees
- * two threads at one place.
+ * two threads at one place.  A child of fork() that took sleep_mutex as it came along would wait for good.
  */
 #include <pthread.h>
-#include <string.h>
+#include <sched.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "vfs/vfstest.h"
 
@@ -101,12 +103,45 @@ START_TEST(who_uses_a_connection_waits_until_nobody_sleeps_for_it)
 }
 END_TEST
 
+static void *
+be_refused_and_sleep(void *arg)
+{
+    check_text(sql(arg, "begin immediate"), "error 5: database is locked");
+    sleep_ms(300);
+    return NULL;
+}
+
+/* The mutex comes along as it is, and nobody is there who could let go of it. */
+START_TEST(a_child_of_fork_waits_for_nobody_who_sleeps)
+{
+    sqlite3 *db, *other;
+    pthread_t thread;
+    int status = -1;
+    pid_t pid;
+    open_both(modes[_i], &db, &other);
+    must(other, "begin immediate");
+    ck_assert_int_eq(pthread_create(&thread, NULL, be_refused_and_sleep, db), 0);
+    while (info(other).waiters == 0)
+        sched_yield();
+    pid = fork();
+    if (pid == 0)
+        _exit(sqlite3_close(db) == SQLITE_OK ? 0 : 1);
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_int_eq(status, 0);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    must(other, "commit");
+    close_db(other);
+    close_db(db);
+}
+END_TEST
+
 static Suite *
 make_suite(void)
 {
     Suite *suite = suite_create("handed over");
     TCase *tcase = vfstest_case(suite, "handed over");
     tcase_add_loop_test(tcase, a_thread_sleeps_for_no_connection_that_another_has_used_since, 0, 2);
+    tcase_add_loop_test(tcase, a_child_of_fork_waits_for_nobody_who_sleeps, 0, 2);
     tcase_add_loop_test(tcase, who_uses_a_connection_waits_until_nobody_sleeps_for_it, 0, 2);
     return suite;
 }
