@@ -165,18 +165,26 @@ struct learning {
     bool learnt;
 };
 
+/* Of what a link in a folder fd/ leads to.  From memory only: the file may be on a server that is gone. */
+static bool
+id_of_link(int folder, const char *link, struct lks_file_id *out_id)
+{
+    struct statx stx;
+    if (statx(folder, link, AT_STATX_DONT_SYNC, STATX_INO, &stx) != 0)
+        return false;
+    out_id->device = (uint64_t)makedev(stx.stx_dev_major, stx.stx_dev_minor);
+    out_id->inode = stx.stx_ino;
+    return true;
+}
+
 /* A lock on a descriptor that stat() says is the target: the line tells the kernel's name for it. */
 static enum lockstep_status
 learn(void *arg, const char *link, struct lks_lockline *line)
 {
     struct learning *learning = arg;
-    struct statx stx;
     struct lks_file_id seen;
-    /* From memory only: the file may be on a server that is gone. */
-    if (statx(AT_FDCWD, link, AT_STATX_DONT_SYNC, STATX_INO, &stx) != 0)
+    if (!id_of_link(AT_FDCWD, link, &seen))
         return LOCKSTEP_OK;
-    seen.device = (uint64_t)makedev(stx.stx_dev_major, stx.stx_dev_minor);
-    seen.inode = stx.stx_ino;
     for (size_t i = 0; i < learning->count; i++) {
         struct target *target = &learning->targets[i];
         if (target->exists && !target->certain && lks_file_same(&target->seen, &seen)) {
@@ -229,14 +237,11 @@ lks_proclocks_own(const struct lks_file_id *file, uint64_t first)
     DIR *fds = opendir("/proc/self/fd");
     if (fds == NULL)
         return false;
+    /* By their links: the descriptors are other threads', who may close them meanwhile. */
     while (!own.found && (entry = readdir(fds)) != NULL) {
-        struct stat st;
         struct lks_file_id id;
-        if (!isdigit((unsigned char)entry->d_name[0]) || fstat((int)strtol(entry->d_name, NULL, 10), &st) != 0)
-            continue;
-        id.device = (uint64_t)st.st_dev;
-        id.inode = (uint64_t)st.st_ino;
-        if (lks_file_same(&id, file))
+        if (isdigit((unsigned char)entry->d_name[0]) && id_of_link(dirfd(fds), entry->d_name, &id) &&
+            lks_file_same(&id, file))
             (void)scan_descriptor("/proc", "self", entry->d_name, note_own, &own);
     }
     closedir(fds);
