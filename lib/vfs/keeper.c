@@ -353,7 +353,8 @@ lks_keeper_mend(struct lks_keeper *k)
     (void)sqlite3_exec(k->connection, "ROLLBACK", NULL, NULL, NULL);
     if (!mended)
         return false;
-    lks_groupsync_heal(k->db);
+    /* Told before it can be seen. */
     lks_log(LKS_NOTICE, "%s: its log, which could not be synced, was written anew", k->db->path);
+    lks_groupsync_heal(k->db);
     return true;
 }
