@@ -65,6 +65,12 @@ holds "$(json '$.workloads[0].sides[0].rate.median') < 1000.0 / 60" "a slow disk
 holds "$(json '$.workloads[0].sides[0].delayed_syncs') >= 3 * $(json '$.workloads[0].sides[0].done')" \
     "delayed syncs"
 
+# Parts of a millisecond count.
+run 2 --sync-latency 0
+run 0 --calibrate --json --rounds 1 --duration 0.3 --rows 1000 --sync-latency 2.5 wal-full
+holds "$(json '$.workloads[0].sides[0].latency_ns.p50') >= 2500000" "a disk of 2.5 ms"
+holds "$(json '$.workloads[0].sides[0].latency_ns.p50') < 3 * 2500000" "a disk of 2.5 ms"
+
 # On a schedule the number is given, and what was not begun counts.
 run 0 --calibrate --json --rounds 1 --duration 0.5 --rows 1000 --rate 200 write
 holds "$(json '$.workloads[0].sides[0].latency_ns.count') = 100" "a paced run"

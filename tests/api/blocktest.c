@@ -28,6 +28,17 @@ take(uint64_t below)
     return block;
 }
 
+uint64_t
+would_take(void)
+{
+    uint64_t block;
+    api_begin_writing(conn);
+    block = take(0);
+    OK(lockstep_conn_rollback(conn));
+    lockstep_conn_end(conn);
+    return block;
+}
+
 void
 durable(uint64_t ticket)
 {

@@ -18,6 +18,8 @@ void close_all(void);
 
 /* A block for the transaction under way, as lockstep_conn_block_alloc() gives it. */
 uint64_t take(uint64_t below);
+/* The one that a transaction of its own would get now; it is rolled back. */
+uint64_t would_take(void);
 /* Waits until that commit is durable. */
 void durable(uint64_t ticket);
 struct lockstep_block_info info(void);

@@ -257,6 +257,18 @@ stage_left_clean(const struct stage *stage, const char *when)
     ck_assert_msg(stage_stock_writes(stage, when), "%s: stock SQLite may not write", when);
 }
 
+struct lockstep_db_info
+stage_info(const struct stage *stage)
+{
+    struct lockstep_inspection *in;
+    struct lockstep_db_info info;
+    ck_assert_int_eq(lockstep_inspect_open(stage->path, &in), LOCKSTEP_OK);
+    ck_assert_int_eq(lockstep_inspect_database(in)->coordination, LOCKSTEP_COORD_LIVE);
+    info = lockstep_inspect_database(in)->info;
+    lockstep_inspect_close(in);
+    return info;
+}
+
 pid_t
 stage_worker(const struct stage *stage)
 {

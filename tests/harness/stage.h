@@ -8,6 +8,8 @@
 
 #include <stdbool.h>
 
+#include <lockstep/inspect.h>
+
 #include "harness/actor.h"
 
 /* As whom stock SQLite writes. */
@@ -68,6 +70,8 @@ void stage_nothing_beside(const struct stage *stage, const char *other, const ch
 /* All have closed: nothing is left beside the database, and stock SQLite finds every commit in it. */
 void stage_left_clean(const struct stage *stage, const char *when);
 
+/* What a look from outside finds while somebody is connected. */
+struct lockstep_db_info stage_info(const struct stage *stage);
 /* Who holds WORKER, 0 for nobody. */
 pid_t stage_worker(const struct stage *stage);
 /* Is a process with a thread at work besides that, the deputy, entered in the coordination file? */

@@ -14,7 +14,6 @@
  */
 #include <check.h>
 #include <lockstep/lockstep.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +22,7 @@
 #include "powercut/cutter_vfs.h"
 #include "powercut/mix.h"
 #include "powercut/scratch.h"
+#include "powercut/writers.h"
 
 enum { MAIN, OTHER, DATABASES };
 static const char *const schemas[DATABASES] = {"main", "b"};
@@ -32,12 +32,6 @@ static const char *const images[DATABASES] = {"image-main.db", "image-other.db"}
 enum kind { FULL, FULL_TOO, NORMAL, STOCK, KINDS };
 
 #define MAX_BLOB 5000
-
-struct writer {
-    enum kind kind;
-    int commits;
-    char error[200];
-};
 
 /* Under the mutex of the cutter. */
 static int64_t durable; /* in both */
@@ -126,7 +120,7 @@ run(sqlite3 *db, const char *text)
 }
 
 static sqlite3 *
-open_as(enum kind kind)
+open_as(int kind)
 {
     const char *level = kind == NORMAL ? "normal" : "full";
     char text[5000];
@@ -165,7 +159,7 @@ insert(sqlite3 *db, int d, int64_t n)
 }
 
 static int
-commit_both(sqlite3 *db, enum kind kind)
+commit_both(sqlite3 *db, int kind, int i)
 {
     int64_t n;
     int rc = run(db, "begin immediate");
@@ -179,41 +173,17 @@ commit_both(sqlite3 *db, enum kind kind)
         rc = run(db, "commit");
     if (rc == SQLITE_OK && kind != NORMAL)
         cutter_note_and_cut(note_durable, &n);
+    /* The logs are to be begun anew often. */
+    if (rc == SQLITE_OK && kind == NORMAL && i % 8 == 7)
+        (void)run(db, "pragma wal_checkpoint(restart)");
     return rc;
-}
-
-static void *
-write_commits(void *arg)
-{
-    struct writer *w = arg;
-    sqlite3 *db = open_as(w->kind);
-    int i, rc = SQLITE_OK;
-    for (i = 0; i < w->commits && rc == SQLITE_OK; i++) {
-        rc = commit_both(db, w->kind);
-        /* The logs are to be begun anew often. */
-        if (rc == SQLITE_OK && w->kind == NORMAL && i % 8 == 7)
-            (void)run(db, "pragma wal_checkpoint(restart)");
-    }
-    if (rc != SQLITE_OK)
-        snprintf(w->error, sizeof w->error, "writer %d, commit %d: %d %s", (int)w->kind, i, rc, sqlite3_errmsg(db));
-    sqlite3_close(db);
-    return NULL;
 }
 
 static void
 write_together(int commits)
 {
-    struct writer writers[KINDS];
-    pthread_t threads[KINDS];
-    int i;
-    for (i = 0; i < KINDS; i++) {
-        writers[i] = (struct writer){(enum kind)i, commits, ""};
-        ck_assert_int_eq(pthread_create(&threads[i], NULL, write_commits, &writers[i]), 0);
-    }
-    for (i = 0; i < KINDS; i++)
-        pthread_join(threads[i], NULL);
-    for (i = 0; i < KINDS; i++)
-        ck_assert_msg(writers[i].error[0] == '\0', "%s", writers[i].error);
+    struct writers writers = {KINDS, commits, open_as, commit_both};
+    writers_run(&writers);
 }
 
 /* Every sync has an image before and after. */

@@ -11,7 +11,6 @@
  */
 #include <check.h>
 #include <lockstep/lockstep.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,14 +20,9 @@
 #include "powercut/history.h"
 #include "powercut/mix.h"
 #include "powercut/scratch.h"
+#include "powercut/writers.h"
 
 enum kind { FULL, NORMAL, TICKETS, STOCK, KINDS };
-
-struct writer {
-    enum kind kind;
-    int commits;
-    char error[200];
-};
 
 /* Under the mutex of the cutter. */
 static int64_t durable = HISTORY_NONE;
@@ -67,7 +61,7 @@ acknowledge(int64_t n)
 }
 
 static sqlite3 *
-open_as(enum kind kind)
+open_as(int kind)
 {
     sqlite3 *db = NULL;
     if (kind == STOCK) {
@@ -84,7 +78,7 @@ open_as(enum kind kind)
 }
 
 static int
-commit_as(sqlite3 *db, enum kind kind)
+commit_as(sqlite3 *db, int kind, int i)
 {
     int64_t n;
     int rc = history_commit(db, &n);
@@ -92,42 +86,17 @@ commit_as(sqlite3 *db, enum kind kind)
         rc = lockstep_wait(db, lockstep_ticket(db), -1);
     if (rc == SQLITE_OK && (kind == FULL || kind == STOCK || (kind == TICKETS && n % 5 == 0)))
         acknowledge(n);
+    /* The log is to be reset, and begun anew, often. */
+    if (rc == SQLITE_OK && kind == TICKETS && i % 10 == 9)
+        sqlite3_exec(db, "pragma wal_checkpoint(restart)", NULL, NULL, NULL);
     return rc;
-}
-
-static void *
-write_commits(void *arg)
-{
-    struct writer *w = arg;
-    sqlite3 *db = open_as(w->kind);
-    int i, rc = SQLITE_OK;
-    for (i = 0; i < w->commits && rc == SQLITE_OK; i++) {
-        rc = commit_as(db, w->kind);
-        /* The log is to be reset, and begun anew, often. */
-        if (rc == SQLITE_OK && w->kind == TICKETS && i % 10 == 9)
-            sqlite3_exec(db, "pragma wal_checkpoint(restart)", NULL, NULL, NULL);
-    }
-    if (rc != SQLITE_OK)
-        snprintf(w->error, sizeof w->error, "kind %d, commit %d: %d %s", (int)w->kind, i, rc,
-                 sqlite3_errmsg(db));
-    sqlite3_close(db);
-    return NULL;
 }
 
 static void
 write_together(int commits)
 {
-    struct writer writers[KINDS];
-    pthread_t threads[KINDS];
-    int i;
-    for (i = 0; i < KINDS; i++) {
-        writers[i] = (struct writer){(enum kind)i, commits, ""};
-        ck_assert_int_eq(pthread_create(&threads[i], NULL, write_commits, &writers[i]), 0);
-    }
-    for (i = 0; i < KINDS; i++)
-        pthread_join(threads[i], NULL);
-    for (i = 0; i < KINDS; i++)
-        ck_assert_msg(writers[i].error[0] == '\0', "%s", writers[i].error);
+    struct writers writers = {KINDS, commits, open_as, commit_as};
+    writers_run(&writers);
 }
 
 static sqlite3 *

@@ -16,8 +16,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <lockstep/inspect.h>
-
 #include "harness/clock.h"
 #include "harness/disk.h"
 #include "harness/stage.h"
@@ -55,18 +53,6 @@ all_is_there(unsigned count, const char *when)
         stage_audit(&stage, actors[i], when);
 }
 
-static struct lockstep_db_info
-look(void)
-{
-    struct lockstep_inspection *in;
-    struct lockstep_db_info info;
-    ck_assert_int_eq(lockstep_inspect_open(stage.path, &in), LOCKSTEP_OK);
-    ck_assert_int_eq(lockstep_inspect_database(in)->coordination, LOCKSTEP_COORD_LIVE);
-    info = lockstep_inspect_database(in)->info;
-    lockstep_inspect_close(in);
-    return info;
-}
-
 /* There is room again: each commits, nothing was poisoned, and nothing is left behind. */
 static void
 leave(unsigned count)
@@ -75,7 +61,7 @@ leave(unsigned count)
         actor_must(actors[i], "transact f 5");
         actor_must(actors[i], "transact m 5");
     }
-    ck_assert_uint_eq(look().sync_failed, 0);
+    ck_assert_uint_eq(stage_info(&stage).sync_failed, 0);
     stage_retire(&stage, actors, count, "after there was room");
     stage_close(&stage);
     disk_unmount();
@@ -107,7 +93,7 @@ START_TEST(a_commit_that_has_no_room_is_refused_to_each_and_undoes_none)
     for (int i = 0; i < 10; i++)
         ck_assert_int_eq(actor_do(actors[i % 2], "exec INSERT INTO bulk VALUES(randomblob(200000))"), SQLITE_FULL);
     all_is_there(2, "both were refused ten times");
-    ck_assert_uint_eq(look().sync_failed, 0);
+    ck_assert_uint_eq(stage_info(&stage).sync_failed, 0);
     disk_make_space();
     leave(2);
 }
@@ -192,13 +178,13 @@ START_TEST(a_checkpoint_that_has_no_room_is_made_when_there_is)
     disk_fill(0);
     actor_must(actors[1], "exec COMMIT");
     until_logged(worker, "a checkpoint failed");
-    ck_assert_uint_lt(look().wal_backfilled, look().wal_frames);
+    ck_assert_uint_lt(stage_info(&stage).wal_backfilled, stage_info(&stage).wal_frames);
     all_is_there(2, "there is no room for a checkpoint");
     commit_until_full(actors[1]);
     commit_until_full(actors[0]);
     all_is_there(2, "and none for commits");
     disk_make_space();
-    for (end = now_ms() + ACTOR_PATIENCE_MS; look().wal_backfilled < look().wal_frames;)
+    for (end = now_ms() + ACTOR_PATIENCE_MS; stage_info(&stage).wal_backfilled < stage_info(&stage).wal_frames;)
         ck_assert_msg(now_ms() < end, "it is not written back");
     actor_must(actors[1], "read SELECT sum(length(v)) FROM bulk");
     ck_assert_str_eq(actor_text(actors[1]), "6000000");

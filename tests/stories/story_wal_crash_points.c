@@ -189,11 +189,10 @@ take_over(struct scene *s)
     return died(s);
 }
 
-/* The worker, another process, is stopped: the victim's thread keeps the lag. */
-static bool
-beside_stopped_worker(struct scene *s)
+/* The helper is the worker; the victim has committed nothing yet. */
+static void
+beside_worker(struct scene *s)
 {
-    bool dead;
     stage_found_wal(&s->stage, "");
     s->helper = stage_enter(&s->stage, 2, "&max_lag=20");
     actor_must(s->helper, "transact a 5");
@@ -201,6 +200,14 @@ beside_stopped_worker(struct scene *s)
     s->survivor = stage_enter(&s->stage, 4, "");
     actor_must(s->survivor, "audit");
     actor_must(s->victim, "audit");
+}
+
+/* The worker, another process, is stopped: the victim's thread keeps the lag. */
+static bool
+beside_stopped_worker(struct scene *s)
+{
+    bool dead;
+    beside_worker(s);
     actor_stop(s->helper);
     arm(s);
     actor_tell(s->victim, "transact a 5");
@@ -234,13 +241,7 @@ leave_to_others(struct scene *s)
 static bool
 resting(struct scene *s)
 {
-    stage_found_wal(&s->stage, "");
-    s->helper = stage_enter(&s->stage, 2, "&max_lag=20");
-    actor_must(s->helper, "transact a 5");
-    s->victim = stage_enter(&s->stage, 3, "");
-    s->survivor = stage_enter(&s->stage, 4, "");
-    actor_must(s->survivor, "audit");
-    actor_must(s->victim, "audit");
+    beside_worker(s);
     arm(s);
     actor_tell(s->victim, "transact a 1");
     if (died(s))

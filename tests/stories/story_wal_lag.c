@@ -18,8 +18,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <lockstep/inspect.h>
-
 #include "harness/clock.h"
 #include "harness/stage.h"
 #include "shm/layout.h"
@@ -33,18 +31,6 @@
 static struct stage stage;
 /* The worker, and who commits and then is quiet. */
 static struct actor *worker, *quiet;
-
-static struct lockstep_db_info
-look(void)
-{
-    struct lockstep_inspection *in;
-    struct lockstep_db_info info;
-    ck_assert_int_eq(lockstep_inspect_open(stage.path, &in), LOCKSTEP_OK);
-    ck_assert_int_eq(lockstep_inspect_database(in)->coordination, LOCKSTEP_COORD_LIVE);
-    info = lockstep_inspect_database(in)->info;
-    lockstep_inspect_close(in);
-    return info;
-}
 
 /* Both are connected; the first has the thread that works. */
 static void
@@ -82,10 +68,10 @@ static void
 synced_in_time(uint64_t ticket, int64_t begin, const char *when)
 {
     int64_t took;
-    while (look().durable < ticket && now_ms() - begin < LAG_MS + SLACK_MS)
+    while (stage_info(&stage).durable < ticket && now_ms() - begin < LAG_MS + SLACK_MS)
         usleep(1000);
     took = now_ms() - begin;
-    ck_assert_msg(look().durable >= ticket, "%s: not durable after %lld ms", when, (long long)took);
+    ck_assert_msg(stage_info(&stage).durable >= ticket, "%s: not durable after %lld ms", when, (long long)took);
     printf("%s: durable after %lld ms, max_lag %d\n", when, (long long)took, LAG_MS);
 }
 
@@ -118,14 +104,14 @@ START_TEST(a_commit_of_a_process_that_is_quiet_afterwards_is_synced_in_time)
         actor_must(quiet, "exec PRAGMA lockstep_flush");
         strike(fate);
     }
-    syncs = look().syncs;
+    syncs = stage_info(&stage).syncs;
     begin = now_ms();
     actor_must(quiet, "transact a 3");
-    ticket = look().committed;
+    ticket = stage_info(&stage).committed;
     if (!before)
         strike(fate);
     synced_in_time(ticket, begin, when);
-    ck_assert_uint_gt(look().syncs, syncs);
+    ck_assert_uint_gt(stage_info(&stage).syncs, syncs);
     if (fate == STOPPED)
         actor_continue(worker);
     leave();
@@ -153,10 +139,10 @@ START_TEST(a_thread_that_sleeps_for_long_is_woken_by_a_commit)
         ck_assert_msg(code == 0, "the thread has come to %s", actor_text(quiet));
         begin = now_ms();
         actor_must(quiet, "transact a 1");
-        ticket = look().committed;
-        while (look().durable < ticket && now_ms() - begin < SLACK_MS)
+        ticket = stage_info(&stage).committed;
+        while (stage_info(&stage).durable < ticket && now_ms() - begin < SLACK_MS)
             usleep(1000);
-        ck_assert_uint_ge(look().durable, ticket);
+        ck_assert_uint_ge(stage_info(&stage).durable, ticket);
         late += now_ms() - begin > 500;
     }
     printf("%u of %u later than 500 ms\n", late, i);
@@ -209,7 +195,7 @@ START_TEST(there_is_one_deputy_and_a_dead_one_is_replaced)
     actor_stop(worker);
     begin = now_ms();
     actor_must(third, "transact a 3");
-    ticket = look().committed;
+    ticket = stage_info(&stage).committed;
     synced_in_time(ticket, begin, "the worker is stopped, and the first deputy dead");
     actor_continue(worker);
     actor_finish(quiet);
@@ -227,12 +213,12 @@ START_TEST(whoever_waits_for_a_commit_has_it_durable_at_each_level)
     enter(HOUR);
     for (level = 0; level < 3; level++) {
         actor_must(quiet, "exec PRAGMA synchronous=%s; INSERT INTO extra VALUES(1)", levels[level]);
-        ticket = look().committed;
+        ticket = stage_info(&stage).committed;
         if (level == 2)
-            ck_assert_uint_ge(look().durable, ticket);
+            ck_assert_uint_ge(stage_info(&stage).durable, ticket);
         else
-            ck_assert_msg(look().durable < ticket, "%s: durable (%llu of %llu) though nobody has waited", levels[level],
-                          (unsigned long long)look().durable, (unsigned long long)ticket);
+            ck_assert_msg(stage_info(&stage).durable < ticket, "%s: durable (%llu of %llu) though nobody has waited", levels[level],
+                          (unsigned long long)stage_info(&stage).durable, (unsigned long long)ticket);
         /* Another process, which has read it. */
         if (level == 0) {
             actor_must(worker, "read SELECT n FROM total");
@@ -241,7 +227,7 @@ START_TEST(whoever_waits_for_a_commit_has_it_durable_at_each_level)
             actor_must(quiet, "read PRAGMA lockstep_ticket");
             actor_must(quiet, "exec PRAGMA lockstep_wait=%s", actor_text(quiet));
         }
-        ck_assert_uint_ge(look().durable, ticket);
+        ck_assert_uint_ge(stage_info(&stage).durable, ticket);
         actor_must(quiet, "exec PRAGMA lockstep_flush");
     }
     leave();
@@ -294,7 +280,7 @@ let_the_deputy_sleep(const struct lks_shm **out_shm)
     actor_must(quiet, "transact a 1");
     await_standby(*out_shm, quiet, LKS_STANDBY_WATCHING);
     await_standby(*out_shm, quiet, LKS_STANDBY_IDLE);
-    ck_assert_uint_ge(look().durable, look().committed);
+    ck_assert_uint_ge(stage_info(&stage).durable, stage_info(&stage).committed);
     return third;
 }
 

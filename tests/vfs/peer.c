@@ -168,16 +168,21 @@ peer_start(struct peer *peer)
     peer->from = from[0];
 }
 
+static void
+tell(struct peer *peer, const char *format, va_list args)
+{
+    char *text = sqlite3_vmprintf(format, args);
+    ck_assert_msg(send_text(peer->to, text), "the peer is gone: %s", text);
+    sqlite3_free(text);
+}
+
 void
 peer_tell(struct peer *peer, const char *format, ...)
 {
     va_list args;
-    char *text;
     va_start(args, format);
-    text = sqlite3_vmprintf(format, args);
+    tell(peer, format, args);
     va_end(args);
-    ck_assert_msg(send_text(peer->to, text), "the peer is gone: %s", text);
-    sqlite3_free(text);
 }
 
 const char *
@@ -200,12 +205,9 @@ const char *
 peer_ask(struct peer *peer, const char *format, ...)
 {
     va_list args;
-    char *text;
     va_start(args, format);
-    text = sqlite3_vmprintf(format, args);
+    tell(peer, format, args);
     va_end(args);
-    ck_assert_msg(send_text(peer->to, text), "the peer is gone: %s", text);
-    sqlite3_free(text);
     return peer_answer(peer);
 }
 

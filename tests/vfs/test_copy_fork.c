@@ -132,18 +132,6 @@ START_TEST(a_connection_carried_across_fork_is_refused_and_the_parent_s_is_whole
 }
 END_TEST
 
-/* Whose lock would be in the way of one of these bytes; 0: nobody's. */
-static pid_t
-holder_of(const char *name, off_t offset, off_t size)
-{
-    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = offset, .l_len = size};
-    int fd = open(name, O_RDWR);
-    ck_assert_int_ge(fd, 0);
-    ck_assert_int_eq(fcntl(fd, F_GETLK, &lock), 0);
-    close(fd);
-    return lock.l_type == F_UNLCK ? 0 : lock.l_pid;
-}
-
 static void
 open_own(sqlite3 *carried, int to, int from)
 {
@@ -178,9 +166,7 @@ START_TEST(its_own_has_locks_once_the_carried_one_is_closed)
     ck_assert_int_eq(read(to_parent[0], &byte, 1), 1);
     check_text(must(db, "insert into t values(2); pragma wal_checkpoint(truncate)"), "1|4|3");
     close_db(db);
-    ck_assert_int_eq(holder_of("a.db", 0x40000002, 510), pid); /* SHARED */
-    ck_assert_int_eq(holder_of("a.db-shm", 128, 1), pid);      /* the dead man's switch */
-    ck_assert_int_eq(holder_of("a.db-shm", 123, 5), pid);      /* READ0..4 */
+    check_reads_wal("a.db", pid);
     ck_assert_int_eq(write(to_child[1], &byte, 1), 1);
     child_passed(pid);
     db = open_stock("a.db");

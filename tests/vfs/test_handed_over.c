@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "harness/clock.h"
 #include "vfs/vfstest.h"
 
 #define ROUNDS 20
@@ -53,7 +54,15 @@ static void
 sleep_ms(int ms)
 {
     sqlite3_vfs *vfs = sqlite3_vfs_find("lockstep");
-    ck_assert_int_ge(vfs->xSleep(vfs, ms * 1000), ms * 1000);
+    ck_assert_int_eq(vfs->xSleep(vfs, ms * 1000), ms * 1000);
+}
+
+static int64_t
+slept_ms(int ms)
+{
+    int64_t begin = now_ms();
+    sleep_ms(ms);
+    return now_ms() - begin;
 }
 
 START_TEST(a_thread_sleeps_for_no_connection_that_another_has_used_since)
@@ -64,14 +73,21 @@ START_TEST(a_thread_sleeps_for_no_connection_that_another_has_used_since)
     check_text(sql(db, "begin immediate"), "error 5: database is locked");
     must(other, "commit");
     ck_assert_int_eq(use_elsewhere(db, "begin immediate; update t set v = 1; commit"), SQLITE_OK);
-    sleep_ms(1);
+    ck_assert_int_ge(slept_ms(250), 250);
     must(other, "begin immediate; update t set v = 2; commit");
+
+    /* Nor for longer than it asked for, however long another has the lock. */
+    must(other, "begin immediate");
+    check_text(sql(db, "begin immediate"), "error 5: database is locked");
+    ck_assert_int_ge(slept_ms(250), 250);
+    must(other, "commit");
+    must(db, "begin immediate; commit"); /* it is reserved for it */
 
     /* But for one that is its own still. */
     must(other, "begin immediate");
     check_text(sql(db, "begin immediate"), "error 5: database is locked");
     must(other, "commit");
-    sleep_ms(1000);
+    ck_assert_int_lt(slept_ms(20000), 20000);
     check_text(sql(other, "begin immediate"), "error 5: database is locked");
     must(db, "begin immediate; commit");
     check_text(must(db, "pragma integrity_check"), "ok");
@@ -106,7 +122,9 @@ END_TEST
 static void *
 be_refused_and_sleep(void *arg)
 {
-    check_text(sql(arg, "begin immediate"), "error 5: database is locked");
+    struct use u = {arg, "begin immediate", -1};
+    use(&u);
+    ck_assert_int_eq(u.code, SQLITE_BUSY);
     sleep_ms(300);
     return NULL;
 }

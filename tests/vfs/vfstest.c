@@ -246,6 +246,28 @@ check_ordinary(const char *name)
     close_db(db);
 }
 
+/* Whose lock would be in the way of one of these bytes; 0: nobody's. */
+static pid_t
+holder_of(const char *name, off_t offset, off_t size)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = offset, .l_len = size};
+    int fd = open(name, O_RDWR | O_CLOEXEC);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(fcntl(fd, F_GETLK, &lock), 0);
+    close(fd);
+    return lock.l_type == F_UNLCK ? 0 : lock.l_pid;
+}
+
+void
+check_reads_wal(const char *name, pid_t pid)
+{
+    char index[300];
+    snprintf(index, sizeof index, "%s-shm", name);
+    ck_assert_int_eq(holder_of(name, 0x40000002, 510), pid); /* SHARED */
+    ck_assert_int_eq(holder_of(index, 128, 1), pid);         /* the dead man's switch */
+    ck_assert_int_eq(holder_of(index, 123, 5), pid);         /* READ0..4 */
+}
+
 void
 check_no_log(const char *name)
 {

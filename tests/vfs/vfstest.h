@@ -52,6 +52,8 @@ bool file_exists(const char *name);
 long long file_size(const char *name);
 /* No log, no wal-index, and nothing of Lockstep's is beside the database. */
 void check_no_log(const char *name);
+/* The kernel knows that the process, not this one, is in a read transaction in WAL mode. */
+void check_reads_wal(const char *name, pid_t pid);
 /* Nothing of Lockstep's or of a journal's is beside the database, and stock SQLite finds it whole. */
 void check_ordinary(const char *name);
 /* The content of two files is the same. */
