@@ -64,6 +64,7 @@ lks_wal_index_page(const volatile uint32_t *index)
     memcpy(half, &word, sizeof half);
     return (half[1] & 0xfe00u) + ((half[1] & 1u) << 16); /* 1 stands for 65536 */
 }
+#define LKS_LOG_HEADER_BYTES 32
 #define LKS_FRAME_HEADER_BYTES 24
 
 /* A header is known by its checksum. */
@@ -103,6 +104,7 @@ struct lks_wal {
     bool lags;           /* nobody waits for it, and it is to be synced within max_lag */
     int sync_flags;
     int64_t log_end;     /* where its next frame goes; 0: nothing was written yet */
+    int kept_bytes;      /* up to there: not written yet, see wal_file.c */
 
     bool wrote_last;     /* the last transaction did */
     bool waited_early;   /* for this transaction, before its read lock */

@@ -141,6 +141,7 @@ lks_wal_detach(struct lks_file *f)
     lks_file_drop_connection(f);
     lks_wait_unbar(f);
     wal->owns_writer = wal->stock_busy = wal->paused = wal->leaving = false;
+    wal->kept_bytes = 0;
     f->ticket = 0;
 }
 

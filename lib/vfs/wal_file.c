@@ -16,10 +16,13 @@
  * COMMIT_PHASETWO; so there nothing is put off.  The super-journal is opened through the VFS of the main
  * database, so of a connection whose main database is another VFS's nothing is put off either.
  *
- * SQLite writes a frame in two: its header, then its page.  The header of a frame that is put behind the last one is kept
- * here until its page comes, which is the next call; one write takes both, and its result is the page's.  (Headers
- * alone are written over older frames only, where a page that was written twice changes the checksums.)  What is kept is
- * nobody's yet: a frame counts when the wal-index says so.
+ * SQLite writes a frame in two, its header and its page, and the frames of a commit one after the other.  Those that are
+ * put behind the last one are kept here, and written in one when the frame that ends a commit has its page: its header
+ * says that it does.  The result of that write is the page's.  (Headers alone are written over older frames only, where a
+ * page that was written twice changes the checksums.)  What is kept is nobody's yet: a frame counts when the wal-index
+ * says so, and that is after the frame that ends the commit.  Before anything else is done with the file what is kept is
+ * written; if that fails it stays kept, so that a commit without it fails too, but for the frame that would have ended
+ * one.  When WRITE is let go it is forgotten: the transaction was rolled back, and the place is another's.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -29,15 +32,18 @@
 #include "vfs/copy_log.h"
 #include "vfs/vfs.h"
 
-#define LOG_HEADER_BYTES 32
+/* So much is kept at most, or one frame. */
+#define KEPT_BYTES (64 * 1024)
 
 struct wal_file {
     sqlite3_file base;
     sqlite3_file *real; /* follows */
     struct lks_file *main;
-    unsigned char *frame;   /* room for one; its header, while it is kept */
-    int frame_bytes;        /* that there is room for */
-    sqlite3_int64 kept_at;  /* where the header goes that is kept; 0: none is */
+    unsigned char *kept; /* main->wal.kept_bytes of it */
+    int room;            /* bytes, of kept */
+    bool half;           /* the last that is kept is a header, without its page yet */
+    bool ends;           /* the frame of that header ends a commit */
+    int page_bytes;      /* of the last page that was kept */
 };
 
 static struct wal_file *
@@ -68,53 +74,102 @@ log_end(const struct lks_wal *wal)
 {
     if (wal->log_end != 0)
         return wal->log_end;
-    return LOG_HEADER_BYTES + (sqlite3_int64)lks_wal_index_word(wal->index, LKS_INDEX_MAX_FRAME) *
-                                  (LKS_FRAME_HEADER_BYTES + lks_wal_index_page(wal->index));
-}
-
-static bool
-keep_header(struct wal_file *w, const void *buf, int amount, sqlite3_int64 offset)
-{
-    const struct lks_wal *wal = &w->main->wal;
-    if (amount != LKS_FRAME_HEADER_BYTES || !wal->attached || !wal->owns_writer || offset != log_end(wal) ||
-        w->frame == NULL)
-        return false;
-    memcpy(w->frame, buf, LKS_FRAME_HEADER_BYTES);
-    w->kept_at = offset;
-    return true;
+    return LKS_LOG_HEADER_BYTES + (sqlite3_int64)lks_wal_index_word(wal->index, LKS_INDEX_MAX_FRAME) *
+                                      (LKS_FRAME_HEADER_BYTES + lks_wal_index_page(wal->index));
 }
 
 /* Before anything else is done with the file. */
 static int
 write_kept(struct wal_file *w)
 {
-    sqlite3_int64 at = w->kept_at;
-    w->kept_at = 0;
-    return at == 0 ? SQLITE_OK : real_write(w, w->frame, LKS_FRAME_HEADER_BYTES, at);
+    struct lks_wal *wal = &w->main->wal;
+    int rc = SQLITE_OK;
+    if (*w->main->fork_guard == 0 || !wal->owns_writer)
+        wal->kept_bytes = 0; /* its parent's, or rolled back */
+    if (wal->kept_bytes != 0)
+        rc = real_write(w, w->kept, wal->kept_bytes, wal->log_end - wal->kept_bytes);
+    if (rc == SQLITE_OK)
+        wal->kept_bytes = 0;
+    return rc;
 }
 
-/* The page of the header that is kept: both in one. */
-static int
-write_frame(struct wal_file *w, const void *page, int amount)
+static bool
+has_room(struct wal_file *w, int bytes)
 {
-    sqlite3_int64 at = w->kept_at;
-    w->kept_at = 0;
-    memcpy(w->frame + LKS_FRAME_HEADER_BYTES, page, (size_t)amount);
-    return real_write(w, w->frame, LKS_FRAME_HEADER_BYTES + amount, at);
+    unsigned char *kept;
+    if (bytes <= w->room)
+        return true;
+    kept = realloc(w->kept, (size_t)bytes);
+    if (kept == NULL)
+        return false;
+    w->kept = kept;
+    w->room = bytes;
+    return true;
 }
 
-/* For the next frame; without it headers are written by themselves. */
+static bool
+is_next_header(const struct wal_file *w, int amount, sqlite3_int64 offset)
+{
+    const struct lks_wal *wal = &w->main->wal;
+    return amount == LKS_FRAME_HEADER_BYTES && wal->attached && wal->owns_writer && offset == log_end(wal);
+}
+
+static bool
+is_its_page(const struct wal_file *w, int amount, sqlite3_int64 offset)
+{
+    const struct lks_wal *wal = &w->main->wal;
+    return wal->kept_bytes != 0 && w->half && offset == wal->log_end && amount >= 512;
+}
+
 static void
-make_room(struct wal_file *w, int page_bytes)
+keep(struct wal_file *w, const void *buf, int amount, sqlite3_int64 offset)
 {
-    unsigned char *frame;
-    if (page_bytes + LKS_FRAME_HEADER_BYTES <= w->frame_bytes)
-        return;
-    frame = realloc(w->frame, (size_t)page_bytes + LKS_FRAME_HEADER_BYTES);
-    if (frame == NULL)
-        return;
-    w->frame = frame;
-    w->frame_bytes = page_bytes + LKS_FRAME_HEADER_BYTES;
+    struct lks_wal *wal = &w->main->wal;
+    memcpy(w->kept + wal->kept_bytes, buf, (size_t)amount);
+    wal->kept_bytes += amount;
+    wal->log_end = offset + amount;
+}
+
+/* A header that goes behind the last frame.  False: it cannot be kept, and nothing was done. */
+static bool
+keep_header(struct wal_file *w, const void *buf, sqlite3_int64 offset)
+{
+    struct lks_wal *wal = &w->main->wal;
+    const unsigned char *pages = (const unsigned char *)buf + sizeof(uint32_t); /* of the database, after a commit */
+    int frame = LKS_FRAME_HEADER_BYTES + w->page_bytes;
+    if (wal->kept_bytes + frame > KEPT_BYTES && write_kept(w) != SQLITE_OK)
+        return false;
+    if (!has_room(w, wal->kept_bytes + frame))
+        return false;
+    keep(w, buf, LKS_FRAME_HEADER_BYTES, offset);
+    w->half = true;
+    w->ends = (pages[0] | pages[1] | pages[2] | pages[3]) != 0;
+    return true;
+}
+
+/* The frame that ends a commit which fails: in the log it would be found after a crash. */
+static void
+forget_last(struct wal_file *w)
+{
+    struct lks_wal *wal = &w->main->wal;
+    int frame = LKS_FRAME_HEADER_BYTES + w->page_bytes;
+    wal->kept_bytes -= frame;
+    wal->log_end -= frame;
+}
+
+/* False: it cannot be kept, and nothing was done. */
+static bool
+keep_page(struct wal_file *w, const void *page, int amount, sqlite3_int64 offset, int *out_rc)
+{
+    if (!has_room(w, w->main->wal.kept_bytes + amount))
+        return false;
+    keep(w, page, amount, offset);
+    w->page_bytes = amount;
+    w->half = false;
+    *out_rc = w->ends ? write_kept(w) : SQLITE_OK;
+    if (*out_rc != SQLITE_OK)
+        forget_last(w);
+    return true;
 }
 
 /* ------------------------------------------------------------------------------------------------
@@ -127,7 +182,7 @@ wal_close(sqlite3_file *file)
     struct wal_file *w = of(file);
     if (w->main->wal.log == w->real)
         w->main->wal.log = NULL;
-    free(w->frame);
+    free(w->kept);
     file->pMethods = NULL;
     return w->real->pMethods->xClose(w->real);
 }
@@ -145,24 +200,20 @@ wal_write(sqlite3_file *file, const void *buf, int amount, sqlite3_int64 offset)
 {
     struct wal_file *w = of(file);
     struct lks_wal *wal = &w->main->wal;
-    bool page = w->kept_at != 0 && offset == w->kept_at + LKS_FRAME_HEADER_BYTES;
     int rc = SQLITE_OK;
     if (forked(w))
         return SQLITE_MISUSE;
     wal->written = true;
     wal->synced = false;
-    wal->header_last = offset == 0 && amount == LOG_HEADER_BYTES;
-    if (page && amount + LKS_FRAME_HEADER_BYTES <= w->frame_bytes) {
-        rc = write_frame(w, buf, amount);
-    } else {
-        rc = write_kept(w);
-        if (rc == SQLITE_OK && !keep_header(w, buf, amount, offset))
-            rc = real_write(w, buf, amount, offset);
-        if (amount >= 512)
-            make_room(w, amount);
-    }
+    wal->header_last = offset == 0 && amount == LKS_LOG_HEADER_BYTES;
+    if (is_its_page(w, amount, offset) ? keep_page(w, buf, amount, offset, &rc)
+                                       : is_next_header(w, amount, offset) && keep_header(w, buf, offset))
+        return rc;
+    rc = write_kept(w);
+    if (rc != SQLITE_OK)
+        return rc;
     wal->log_end = offset + amount;
-    return rc;
+    return real_write(w, buf, amount, offset);
 }
 
 static int
@@ -281,9 +332,9 @@ lks_wal_file_open(struct lks_file *main, const char *name, sqlite3_file *file, i
     w->real->pMethods = NULL;
     w->main = main;
     w->base.pMethods = NULL;
-    w->frame = NULL;
-    w->frame_bytes = 0;
-    w->kept_at = 0;
+    w->kept = NULL;
+    w->room = w->page_bytes = 0;
+    w->half = w->ends = false;
     rc = main->uri.shm != LKS_SHM_NATIVE
              ? lks_copy_log_open(main->real, name, w->real, flags, out_flags)
              : lks_vfs_parent()->xOpen(lks_vfs_parent(), name, w->real, flags, out_flags);

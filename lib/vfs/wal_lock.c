@@ -168,6 +168,7 @@ begin_write(struct lks_wal *wal)
 {
     wal->written = wal->header_last = wal->synced = wal->put_off = wal->ticketed = wal->lags = false;
     wal->log_end = 0;
+    wal->kept_bytes = 0;
 }
 
 static int
@@ -180,6 +181,7 @@ unlock_write(struct lks_file *f)
     rc = parent_lock(f, LKS_WAL_WRITE, 1, UNLOCK_EXCLUSIVE);
     if (wal->owns_writer) {
         LKS_CRASH_POINT("wal:unlocked");
+        wal->kept_bytes = 0;
         wal->owns_writer = false;
         lks_queue_unlock(f->db);
         wal->wrote_last = wal->written;

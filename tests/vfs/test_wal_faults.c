@@ -63,8 +63,8 @@ START_TEST(a_transaction_that_cannot_be_written_fails_and_leaves_nothing)
         must(db, "pragma wal_checkpoint(truncate)");
     probe_break(&writes[i].fault);
     for (round = 0; round < 3; round++) {
-        /* Twenty frames. */
-        check_text(sql(db, "insert into t(v) values(randomblob(80000))"), writes[i].error);
+        /* A hundred frames, in seven writes. */
+        check_text(sql(db, "insert into t(v) values(randomblob(400000))"), writes[i].error);
         ck_assert_uint_gt(probe_hits(), (unsigned)round);
         check_text(must(db, "select count(*) from t"), "1");
         ck_assert_int_ne(sqlite3_get_autocommit(db), 0);
@@ -88,7 +88,7 @@ END_TEST
 START_TEST(a_transaction_that_spills_and_cannot_be_written_may_be_rolled_back_in_part)
 {
     sqlite3 *db = make("worker=off");
-    struct probe_fault fault = {'f', SQLITE_FULL, 10, 0};
+    struct probe_fault fault = {'f', SQLITE_FULL, 3, 0};
     must(db, "pragma cache_size = 2; pragma cache_spill = 2");
     must(db, "begin; insert into t(v) values('kept'); savepoint s");
     probe_break(&fault);

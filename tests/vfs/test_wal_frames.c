@@ -1,9 +1,12 @@
 /*
- * What a commit in WAL mode writes and locks: a frame is one write, whatever SQLite makes of it, and the log is as stock
- * SQLite would have it, to the last checksum; a read mark that is near enough is not moved on; who waits for the disk, and
+ * What a commit in WAL mode writes and locks: its frames are one write, whatever SQLite makes of them, up to 64 KiB, and
+ * the log is as stock SQLite would have it, to the last checksum; a read mark that is near enough is not moved on; who waits for the disk, and
  * is about to write, waits for the lock awake and without a read lock, and nobody else does.
  *
- * Made to fail by: never keeping a frame's header (two writes); keeping those that are written anew for a changed checksum
+ * Made to fail by: never keeping a frame's header (more writes); not seeing that a frame ends a commit (others read what is
+ * not there); keeping what was rolled back (it is written over others' frames); keeping the end of a
+ * commit that could not be written (it is found after a crash); keeping headers that are written anew for a
+ * changed checksum
  * (who reads the log without its index finds it end there); moving on every mark, or none; not waiting awake; doing so
  * with a read lock, for a statement that reads, or where the last commit did not wait.
  */
@@ -24,7 +27,7 @@ make(int page_size)
     return db;
 }
 
-START_TEST(a_frame_is_one_write)
+START_TEST(a_commit_is_one_write)
 {
     sqlite3 *db = make(4096);
     int i;
@@ -37,6 +40,34 @@ START_TEST(a_frame_is_one_write)
     /* The first of a log that begins anew, too. */
     must(db, "update t set v = 4");
     check_text(strchr(probe_events(), 'h'), "hsfws");
+    /* With FULL and without. */
+    must(db, "insert into t(v) values(zeroblob(40000))");
+    check_text(probe_events(), "Wfws");
+    must(db, "pragma synchronous = normal; insert into t(v) values(zeroblob(40000))");
+    check_text(probe_events(), "Wfw");
+    /* 21 frames: 64 KiB have room for 15. */
+    must(db, "insert into t(v) values(zeroblob(80000))");
+    check_text(probe_events(), "Wffw");
+    close_db(db);
+    check_no_log("a.db");
+}
+END_TEST
+
+/* What waits to be written when a transaction is rolled back is nobody's: its place in the log is the next writer's. */
+START_TEST(what_was_rolled_back_is_not_written)
+{
+    sqlite3 *db = make(4096), *other = open_ours("a.db", "worker=off");
+    int i;
+    must(other, "select * from t");
+    must(db, "pragma cache_size = 5; pragma cache_spill = 5");
+    for (i = 0; i < 4; i++) {
+        must(db, "begin; insert into t(v) values(zeroblob(%d)); rollback", 30000 + i * 4000);
+        must(other, "insert into t(v) values(randomblob(50000))");
+        must(db, "select sum(length(v)) from t");
+        must(db, "insert into t(v) values(randomblob(9000))");
+        check_text(must(other, "pragma integrity_check"), "ok");
+    }
+    close_db(other);
     close_db(db);
     check_no_log("a.db");
 }
@@ -62,6 +93,24 @@ check_recovered(sqlite3 *db)
 
 static const int page_sizes[] = {512, 4096, 65536};
 static const char *const levels[] = {"off", "normal", "full"};
+
+/* SQLite reads page 1 back before it lets the lock go, and then what was kept can be written. */
+START_TEST(a_commit_that_failed_is_none_after_a_crash_either)
+{
+    static const struct probe_fault fault = {'f', SQLITE_FULL, 0, 1};
+    sqlite3 *db = make(4096);
+    must(db, "create table u(k integer primary key, v); insert into t(v) values(zeroblob(20000))");
+    probe_break(&fault);
+    check_text(sql(db, "insert into t(v) values(zeroblob(30000))"), "error 13: database or disk is full");
+    ck_assert_uint_eq(probe_hits(), 1);
+    check_text(must(db, "select count(*) from t"), "2");
+    check_recovered(db);
+    must(db, "insert into t(v) values(zeroblob(10000))");
+    check_recovered(db);
+    close_db(db);
+    check_no_log("a.db");
+}
+END_TEST
 
 /* A cache of a few pages: a transaction writes pages to the log before it ends, takes them back and writes them again. */
 START_TEST(the_log_is_whole_after_pages_that_were_written_twice)
@@ -200,7 +249,9 @@ make_suite(void)
 {
     Suite *suite = suite_create("wal frames");
     TCase *tcase = vfstest_case(suite, "wal frames");
-    tcase_add_test(tcase, a_frame_is_one_write);
+    tcase_add_test(tcase, a_commit_is_one_write);
+    tcase_add_test(tcase, what_was_rolled_back_is_not_written);
+    tcase_add_test(tcase, a_commit_that_failed_is_none_after_a_crash_either);
     tcase_add_loop_test(tcase, the_log_is_whole_after_pages_that_were_written_twice, 0,
                         (int)(sizeof page_sizes / sizeof page_sizes[0]) * 3);
     tcase_add_test(tcase, a_read_mark_that_is_near_is_not_moved_on);
