@@ -24,6 +24,7 @@
 #include "vfs/runner.h"
 #include "vfs/vfs.h"
 #include "vfs/wait.h"
+#include "vfs/wal_pages.h"
 
 #define VERSION_OFFSET 24
 
@@ -62,6 +63,7 @@ store_close(sqlite3_file *file)
         rc = f->real->pMethods->xClose(f->real);
     lks_lock_note_close(f->note);
     free(f->journal_buffer);
+    lks_wal_pages_free(f->wal.pages);
     file->pMethods = NULL;
     return rc;
 }
@@ -97,7 +99,12 @@ store_read(sqlite3_file *file, void *buf, int amount, sqlite3_int64 offset)
     size_t got = 0;
     enum lockstep_status status;
     if (!f->store) {
-        int rc = f->real->pMethods->xRead(f->real, buf, amount, offset);
+        int rc;
+        if (lks_wal_pages_find(f, LKS_WAL_DATABASE, buf, amount, offset))
+            return SQLITE_OK;
+        rc = f->real->pMethods->xRead(f->real, buf, amount, offset);
+        if (rc == SQLITE_OK)
+            lks_wal_pages_keep(f, LKS_WAL_DATABASE, buf, amount, offset);
         /* A file that could be written is to be found read-only, as stock SQLite finds it: commits wait. */
         if (rc == SQLITE_OK && f->readonly)
             lks_dbfile_hide_tripwire((uint64_t)offset, buf, (size_t)amount);
@@ -496,6 +503,8 @@ store_shm_lock(sqlite3_file *file, int offset, int n, int flags)
 static void
 store_shm_barrier(sqlite3_file *file)
 {
+    if (of(file)->wal.snapshot.begins)
+        lks_wal_barrier(of(file));
     of(file)->real->pMethods->xShmBarrier(of(file)->real);
 }
 

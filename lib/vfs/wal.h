@@ -4,6 +4,7 @@
  *   wal_attach.c   joining the coordination file while the wal-index is mapped; leaving
  *   wal_lock.c     the wal-index locks: the writer queue before WRITE, the guard of a reset, who may checkpoint
  *   wal_file.c     the `-wal` file: which syncs may be put off
+ *   wal_pages.c    pages that need not be read again
  *   group_sync.c   COMMIT: the ticket, and waiting for it
  *   checkpoint.c   the background thread: lag, checkpoints, the mending of a poisoned log
  *   keeper.c       what it does to the log
@@ -43,6 +44,7 @@ enum {
     LKS_INDEX_CHANGE = 2,
     LKS_INDEX_PAGE_SIZE = 3, /* and two flags: its bytes 2 and 3 */
     LKS_INDEX_MAX_FRAME = 4,
+    LKS_INDEX_SALT = 8, /* two words */
     LKS_INDEX_CHECKSUM = 10, /* two words, of the ten before them */
     LKS_INDEX_BACKFILLED = 24,
     LKS_INDEX_READ_MARK = 25 /* ... of READ0 to READ4 */
@@ -72,6 +74,10 @@ struct lks_wal_snapshot {
     uint32_t change;
     uint32_t max_frame;
     uint32_t checksum[2];
+    uint32_t salt[2];
+    uint32_t backfilled; /* not of the header: the frames that were written back then */
+    bool begins;         /* SQLite's barrier after the lock is still to come */
+    bool settled;        /* it goes by that `backfilled`: P1 in wal_pages.h */
 };
 
 /* What a file has of this mode. */
@@ -92,6 +98,7 @@ struct lks_wal {
     bool stock_busy;     /* WRITE was refused though WRITER was ours: somebody outside the queue has it */
     struct lks_turn turn;
     struct lks_wal_snapshot snapshot; /* the header when the read lock was taken */
+    struct lks_wal_pages *pages; /* NULL: none were kept yet */
     uint32_t ticket_change; /* the header's change counter when f->ticket was drawn */
     uint32_t slot;       /* in the reader table; 0: none */
 
@@ -127,6 +134,8 @@ void lks_wal_resume(struct lks_file *f);
 int lks_wal_lock(struct lks_file *f, int offset, int n, int flags);
 /* Of a commit: what tells the automatic checkpoint that may follow it from others. */
 void lks_wal_mark(struct lks_file *f);
+/* xShmBarrier, before the parent's, while snapshot.begins. */
+void lks_wal_barrier(struct lks_file *f);
 /* A stock process has WRITE: sleeps until it seems free, at most until end_ns.  False: it is not. */
 bool lks_wal_probe(struct lks_file *f, uint64_t end_ns);
 

@@ -18,6 +18,7 @@
 #include "os/map.h"
 #include "vfs/vfs.h"
 #include "vfs/wait.h"
+#include "vfs/wal_pages.h"
 
 #define RETRY_NS (1000 * LKS_NS_PER_MS)
 #define CLOSERS_WAIT_NS (20 * LKS_NS_PER_MS)
@@ -142,6 +143,8 @@ lks_wal_detach(struct lks_file *f)
     lks_wait_unbar(f);
     wal->owns_writer = wal->stock_busy = wal->paused = wal->leaving = false;
     wal->kept_bytes = 0;
+    lks_wal_pages_free(wal->pages);
+    wal->pages = NULL;
     f->ticket = 0;
 }
 

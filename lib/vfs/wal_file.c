@@ -31,6 +31,7 @@
 #include "coord/groupsync.h"
 #include "vfs/copy_log.h"
 #include "vfs/vfs.h"
+#include "vfs/wal_pages.h"
 
 /* So much is kept at most, or one frame. */
 #define KEPT_BYTES (64 * 1024)
@@ -192,7 +193,12 @@ wal_read(sqlite3_file *file, void *buf, int amount, sqlite3_int64 offset)
 {
     struct wal_file *w = of(file);
     int rc = write_kept(w);
-    return rc == SQLITE_OK ? w->real->pMethods->xRead(w->real, buf, amount, offset) : rc;
+    if (rc != SQLITE_OK || lks_wal_pages_find(w->main, LKS_WAL_LOG, buf, amount, offset))
+        return rc;
+    rc = w->real->pMethods->xRead(w->real, buf, amount, offset);
+    if (rc == SQLITE_OK)
+        lks_wal_pages_keep(w->main, LKS_WAL_LOG, buf, amount, offset);
+    return rc;
 }
 
 static int

@@ -327,14 +327,30 @@ lock_read(struct lks_file *f, int offset, int n)
         .max_frame = lks_wal_index_word(wal->index, LKS_INDEX_MAX_FRAME),
         .checksum = {lks_wal_index_word(wal->index, LKS_INDEX_CHECKSUM),
                      lks_wal_index_word(wal->index, LKS_INDEX_CHECKSUM + 1)},
+        .salt = {lks_wal_index_word(wal->index, LKS_INDEX_SALT),
+                 lks_wal_index_word(wal->index, LKS_INDEX_SALT + 1)},
+        .backfilled = lks_wal_index_word(wal->index, LKS_INDEX_BACKFILLED), /* P1 */
+        .begins = true,
     };
     if (!wal->attached)
         return rc;
+    LKS_CRASH_POINT("wal:reading");
     if (lks_a64_relaxed(&f->db->shm->state.pending_since_ns) != 0)
         lks_checkpoint_ensure(f->db, wal->index); /* the committer may have died */
     if (wal->slot != 0)
         lks_reader_show(f->db, wal->slot, wal->snapshot.max_frame, (uint32_t)(offset - LKS_WAL_READ0));
     return rc;
+}
+
+void
+lks_wal_barrier(struct lks_file *f)
+{
+    struct lks_wal *wal = &f->wal;
+    struct lks_wal_snapshot *snapshot = &wal->snapshot;
+    snapshot->begins = false;
+    snapshot->settled = wal->index != NULL &&
+                        lks_wal_index_word(wal->index, LKS_INDEX_BACKFILLED) == snapshot->backfilled &&
+                        ((wal->shared & LKS_WAL_BIT(LKS_WAL_READ0)) == 0 || snapshot->backfilled == snapshot->max_frame);
 }
 
 static int

@@ -282,7 +282,7 @@ is_point(const struct scene *s, const char *name)
 static int
 is_part(const struct scene *s, int d)
 {
-    if (is_point(s, "wal:locked"))
+    if (is_point(s, "wal:reading") || is_point(s, "wal:locked"))
         return 0;
     if (is_point(s, "wal:put-off"))
         return s->after == SURVIVED ? d < (int)s->nth - 1 : d < (int)s->nth;

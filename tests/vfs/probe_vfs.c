@@ -209,6 +209,8 @@ static int
 probe_read(sqlite3_file *file, void *buf, int amount, sqlite3_int64 offset)
 {
     int rc = strikes(of(file)->kind == 'f' ? 'r' : 0);
+    if (amount >= 512) /* of the database also shorter pieces are read */
+        totals['p']++;
     if (rc == SQLITE_IOERR_SHORT_READ) {
         memset(buf, 0, (size_t)amount);
         (void)of(file)->real->pMethods->xRead(of(file)->real, buf, amount / 2, offset);

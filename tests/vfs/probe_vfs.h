@@ -16,7 +16,8 @@
 void probe_register(void);
 /* What happened since the last call, by the calling thread only; good until the next call. */
 const char *probe_events(void);
-/* How often a letter happened in this process, by any thread; or m: the attempts to move a read mark on. */
+/* How often a letter happened in this process, by any thread; or m: the attempts to move a read mark on;
+ * p: the pages that were read, of any file. */
 unsigned probe_total(char event);
 
 /* Called whenever that happens, before it does, in whatever thread; NULL: no more. */
