@@ -88,6 +88,7 @@ struct lockstep_db {
     /* Owners of WRITER in this process only; see coord/horizon.h. */
     struct lks_horizon horizon;
     uint32_t next_connection; /* numbers for people; attach_mutex */
+    struct lks_a32 sync_hurry; /* commits that wait for nobody to lead their sync, see coord/groupsync.c; relaxed */
     struct lks_a32 work_owner; /* the connection that has WORK, 0: none of this process; see coord/work.h */
 };
 

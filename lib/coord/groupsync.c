@@ -12,6 +12,9 @@
 /* Without progress for so long a sleeper looks whether the leader lives. */
 #define LOOK_NS (20 * LKS_NS_PER_MS)
 #define LOOKS_AWAKE 40
+/* For so long the first commit that is not durable is left to lead; in vain, then not for so many commits. */
+#define PATIENCE_NS (150000ull)
+#define HURRIES 4
 
 /* sync_leader: generation << 12 | client + 1. */
 #define LEADER_BITS 12u
@@ -63,10 +66,13 @@ ring_some(struct lks_shm_state *state, uint64_t from, uint64_t to)
     if (lks_a32_seq(&state->sync_sleepers) == 0)
         return;
     if (covered != 0)
-        lks_futex_wake_bits(&state->sync_bell, UINT32_MAX, covered);
-    /* Of those who came while the sync ran: it leads the next one.  If it dies the others look by themselves. */
-    if (covered != UINT32_MAX)
-        lks_futex_wake_bits(&state->sync_bell, 1, ~covered);
+        (void)lks_futex_wake_bits(&state->sync_bell, UINT32_MAX, covered);
+    /*
+     * Of those who came while the sync ran, the first, or if that one does not sleep any: it leads the next one.  If it
+     * dies the others look by themselves.
+     */
+    if (covered != UINT32_MAX && !lks_futex_wake_bits(&state->sync_bell, 1, kind_of(to + 1) & ~covered))
+        (void)lks_futex_wake_bits(&state->sync_bell, 1, ~covered);
 }
 
 uint64_t
@@ -268,6 +274,41 @@ settles_soon(const struct lks_shm_state *state, uint64_t ticket, uint64_t leader
     return false;
 }
 
+/* Of the commits that are not durable yet, is `ticket` the first? */
+static bool
+is_first(const struct lks_shm_state *state, uint64_t ticket)
+{
+    return lks_a64_acquire(&state->durable) + 1 >= ticket;
+}
+
+/*
+ * Nobody leads.  On a fast disk the first commit that the last sync did not cover leads the next one: not who is awake.
+ * That is who led, for it slept in the kernel while the others looked and gave way, which the scheduler remembers: it
+ * commits and leads again before they have the processor, and does up to twice as much as each of them.
+ * But nobody may wait for that commit, or its process may not have the processor soon: so not for long.  True: look again.
+ */
+static bool
+leaves_the_lead(struct lockstep_db *db, uint64_t ticket, uint64_t leader)
+{
+    struct lks_shm_state *state = &db->shm->state;
+    uint64_t took = lks_a64_relaxed(&state->sync_took_ns), end;
+    uint32_t hurry = lks_a32_relaxed(&db->sync_hurry);
+    if ((leader & LEADER_MASK) != 0 || took == 0 || took > LKS_GROUPSYNC_FAST_NS || is_first(state, ticket))
+        return false;
+    if (hurry != 0) {
+        lks_a32_set_relaxed(&db->sync_hurry, hurry - 1);
+        return false;
+    }
+    end = lks_clock_ns() + PATIENCE_NS;
+    do {
+        lks_clock_yield();
+        if (is_first(state, ticket) || lks_a64_seq(&state->sync_leader) != leader)
+            return true;
+    } while (lks_clock_ns() < end);
+    lks_a32_set_relaxed(&db->sync_hurry, HURRIES);
+    return false;
+}
+
 enum lockstep_status
 lks_groupsync_wait(struct lockstep_db *db, uint64_t ticket, int timeout_ms, lks_groupsync_fn sync, void *arg)
 {
@@ -289,6 +330,8 @@ lks_groupsync_wait(struct lockstep_db *db, uint64_t ticket, int timeout_ms, lks_
         if (lks_a32_acquire(&state->poison) != 0)
             return failure(state);
         leader = lks_a64_seq(&state->sync_leader);
+        if (sync != NULL && leaves_the_lead(db, ticket, leader))
+            continue;
         if (sync != NULL && may_lead(state, leader)) {
             if (lead(db, leader, sync, arg, &status) && status != LOCKSTEP_OK)
                 return status;

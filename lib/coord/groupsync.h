@@ -17,6 +17,8 @@
  *
  * Nobody waits to gather others: those who come while a sync runs share the next one.  They are let sleep on, but for
  * one, who leads it: sleepers are of 32 kinds by their tickets, and the bell is rung for the kinds that were covered.
+ * That one is the first commit that the sync did not cover; on a fast disk, where many look awake, the others leave the
+ * lead to it for a moment.  Else who has just led, and slept in the kernel meanwhile, leads again and again.
  *
  * A sync that failed may have lost any page that it was to write, and the kernel calls the pages clean: a second sync
  * proves nothing.  So the log is *poisoned*: the word is set before leadership is given up and the bell is rung, and

@@ -46,9 +46,9 @@ lks_futex_wait_bits(struct lks_a32 *word, uint32_t seen, uint64_t end_ns, uint32
     (void)syscall(SYS_futex, &word->word, FUTEX_WAIT_BITSET, seen, &t, NULL, bits);
 }
 
-void
+bool
 lks_futex_wake_bits(struct lks_a32 *word, uint32_t count, uint32_t bits)
 {
-    (void)syscall(SYS_futex, &word->word, FUTEX_WAKE_BITSET, count > INT_MAX ? INT_MAX : (int)count, NULL,
-                  NULL, bits);
+    return syscall(SYS_futex, &word->word, FUTEX_WAKE_BITSET, count > INT_MAX ? INT_MAX : (int)count, NULL, NULL,
+                   bits) > 0;
 }

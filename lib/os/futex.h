@@ -2,6 +2,7 @@
 #ifndef LKS_OS_FUTEX_H
 #define LKS_OS_FUTEX_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/atomic.h"
@@ -15,6 +16,7 @@ void lks_futex_wake(struct lks_a32 *word, uint32_t count);
  * among `bits`, which is not 0.  lks_futex_wake() wakes all kinds.
  */
 void lks_futex_wait_bits(struct lks_a32 *word, uint32_t seen, uint64_t end_ns, uint32_t bits);
-void lks_futex_wake_bits(struct lks_a32 *word, uint32_t count, uint32_t bits);
+/* True: somebody was woken. */
+bool lks_futex_wake_bits(struct lks_a32 *word, uint32_t count, uint32_t bits);
 
 #endif

@@ -1,6 +1,7 @@
 /*
  * Made to fail by: raising `durable` to what `committed` is after the sync; not looking at the poison after a sync that
- * succeeded; sleeping at once beside a leader; not sleeping on a slow disk; a lag_since() that returns pending_since_ns as it
+ * succeeded; sleeping at once beside a leader; not sleeping on a slow disk; leading whoever came
+ * first, or never if not the first; a lag_since() that returns pending_since_ns as it
  * is.
  */
 #include "coord/groupsync.h"
@@ -204,6 +205,53 @@ START_TEST(beside_a_leader_one_looks_again_awake_if_the_disk_is_fast)
 }
 END_TEST
 
+/* Two commits, neither durable, and nobody leads; the disk is as fast as that. */
+static uint64_t
+draw_two(struct lockstep_db *db, uint64_t took_ns)
+{
+    uint64_t first = lks_groupsync_draw(db);
+    (void)lks_groupsync_draw(db);
+    lks_a64_set_relaxed(&db->shm->state.sync_took_ns, took_ns);
+    led = db;
+    yields = 0;
+    return first;
+}
+
+START_TEST(the_first_commit_that_is_not_durable_leads)
+{
+    struct lockstep_db *db = memory_db(12);
+    struct disk disk = {.db = db};
+    uint64_t first = draw_two(db, LKS_GROUPSYNC_FAST_NS);
+    unsigned i;
+    ck_assert_int_eq(lks_groupsync_wait(db, first + 1, -1, sync_disk, &disk), LOCKSTEP_OK);
+    ck_assert_uint_eq(yields, 3);
+    ck_assert_int_eq(disk.syncs, 0);
+    first = draw_two(db, LKS_GROUPSYNC_FAST_NS);
+    ck_assert_int_eq(lks_groupsync_wait(db, first, -1, sync_disk, &disk), LOCKSTEP_OK);
+    ck_assert_uint_eq(yields, 0);
+    ck_assert_int_eq(disk.syncs, 1);
+    /* A slow disk is not kept waiting. */
+    first = draw_two(db, LKS_GROUPSYNC_FAST_NS + 1);
+    ck_assert_int_eq(lks_groupsync_wait(db, first + 1, -1, sync_disk, &disk), LOCKSTEP_OK);
+    ck_assert_uint_eq(yields, 0);
+    ck_assert_int_eq(disk.syncs, 2);
+    /* Nobody waits for the first: the second does not wait for good, and the next ones not at all for some time. */
+    first = draw_two(db, LKS_GROUPSYNC_FAST_NS);
+    led = NULL;
+    ck_assert_int_eq(lks_groupsync_wait(db, first + 1, -1, sync_disk, &disk), LOCKSTEP_OK);
+    ck_assert_int_eq(disk.syncs, 3);
+    for (i = 0; yields == 0; i++) {
+        ck_assert_uint_lt(i, 100);
+        first = draw_two(db, LKS_GROUPSYNC_FAST_NS);
+        ck_assert_int_eq(lks_groupsync_wait(db, first + 1, -1, sync_disk, &disk), LOCKSTEP_OK);
+    }
+    ck_assert_uint_gt(i, 2);
+    ck_assert_int_eq(disk.syncs, 2 + (int)i);
+    led = NULL;
+    memory_db_free(db);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -218,5 +266,6 @@ main(void)
     tcase_add_test(tcase, who_dies_while_he_settles_the_lag_does_not_end_it_for_others);
 #endif
     tcase_add_test(tcase, beside_a_leader_one_looks_again_awake_if_the_disk_is_fast);
+    tcase_add_test(tcase, the_first_commit_that_is_not_durable_leads);
     return coordtest_main(suite);
 }
