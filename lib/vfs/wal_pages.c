@@ -25,6 +25,13 @@ same_salt(const uint32_t *a, const uint32_t *b)
     return a[0] == b[0] && a[1] == b[1];
 }
 
+/* SQLite reads other pieces, too: a frame with its header, a few bytes of page 1. */
+static bool
+may_be_page(int amount)
+{
+    return (amount & (amount - 1)) == 0;
+}
+
 /* P1 to P4; what does not depend on the page. */
 static bool
 may_look(const struct lks_wal *wal, enum lks_wal_source source, int amount, int64_t offset)
@@ -41,7 +48,7 @@ may_look(const struct lks_wal *wal, enum lks_wal_source source, int amount, int6
                : wal->snapshot.settled && lks_wal_index_word(index, LKS_INDEX_BACKFILLED) == wal->snapshot.backfilled;
 }
 
-/* Where a page is kept, if it is.  All sizes and counts are powers of 2. */
+/* Where a page is kept, if it is.  The count is a power of 2 as the size is. */
 static struct lks_wal_page *
 place_of(struct lks_wal_pages *pages, enum lks_wal_source source, int amount, int64_t offset)
 {
@@ -59,7 +66,7 @@ lks_wal_pages_find(const struct lks_file *f, enum lks_wal_source source, void *b
 {
     const struct lks_wal *wal = &f->wal;
     const struct lks_wal_page *page;
-    if (wal->pages == NULL)
+    if (wal->pages == NULL || !may_be_page(amount))
         return false;
     page = place_of(wal->pages, source, amount, offset);
     if (page->offset != offset || page->amount != amount || !may_look(wal, source, amount, offset) ||
