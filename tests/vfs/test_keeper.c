@@ -105,7 +105,8 @@ START_TEST(what_a_burst_leaves_is_written_back_at_rest)
     sqlite3 *db = open_log("");
     lks_a32_set_relaxed(&lks_file_of_connection(db, "main")->db->shm->state.log_wanted, LKS_CHECKPOINT_FRAMES_MOST);
     append(db, AT_REST_FRAMES);
-    ck_assert_uint_ge(backlog(db), LKS_CHECKPOINT_FRAMES);
+    /* They may be written back already, but stand in the log. */
+    ck_assert_uint_ge(lks_log_frames(lks_file_of_connection(db, "main")->wal.index), LKS_CHECKPOINT_FRAMES);
     is_written_back(db, "after a burst");
     close_db(db);
 }
