@@ -1,8 +1,7 @@
 /*
  * Made to fail by: raising `durable` to what `committed` is after the sync; not looking at the poison after a sync that
- * succeeded; sleeping at once beside a leader; not sleeping on a slow disk; leading whoever came
- * first, or never if not the first; a lag_since() that returns pending_since_ns as it
- * is.
+ * succeeded; sleeping at once beside a leader; not sleeping on a slow disk; leading though another's
+ * commit is the first; a lag_since() that returns pending_since_ns as it is.
  */
 #include "coord/groupsync.h"
 
